@@ -1,0 +1,187 @@
+"""The native module; its functions raise `TheoryError` and nothing else.
+
+A call with too few or too many arguments is Python's own `TypeError`. An argument of a type that a
+function does not take is `ERR_INPUTS`, at the two doors of canonical JSON `ERR_JSON_TYPE`.
+"""
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any, Final, Literal, final
+
+HASH_SCHEMA: Final[str]
+"""Label of the canonical form and the digest together: `rfc8785-blake3-v1`."""
+
+UNICODE: Final[str]
+"""The Unicode version of every table in the core."""
+
+FACETS: Final[tuple[str, ...]]
+"""Facets that a WorldPath may name; the last four exist where the registry declares them."""
+
+LIMITS: Final[dict[str, int]]
+"""Name and value of every limit; names end in their unit."""
+
+def canonicalize(obj: object, /) -> bytes:
+    """Canonical JSON (RFC 8785) of a Python object: UTF-8 without blanks, names sorted.
+
+    Takes None, bool, int within ±(2^53 - 1), finite float, str, list, tuple and dict with str keys;
+    a subclass counts as its base. Errors: `ERR_JSON_TYPE`, `ERR_JSON_NUMBER`, `ERR_JSON_UNICODE`
+    (lone surrogate, noncharacter), `ERR_JSON_DEPTH` (over 256, or a cycle), `ERR_JSON_DUPLICATE`
+    (keys of str subclasses that hold the same text). Source: spec, canonical JSON.
+    """
+
+def canonicalize_json(data: bytes | str, /) -> bytes:
+    """Canonical JSON of a JSON text, read strictly (RFC 8259 and I-JSON).
+
+    Errors, with `offset` (bytes), `line` and `column` in the detail: `ERR_JSON_SYNTAX`,
+    `ERR_JSON_UTF8`, `ERR_JSON_DUPLICATE`, `ERR_JSON_NUMBER`, `ERR_JSON_UNICODE`, `ERR_JSON_DEPTH`;
+    `ERR_JSON_TYPE` for anything but bytes and str. Source: spec, canonical JSON.
+    """
+
+def loads_strict(data: bytes | str, /) -> Any:  # noqa: ANN401 - JSON is what it is
+    """Value of a JSON text; errors as `canonicalize_json`.
+
+    `canonicalize(loads_strict(t)) == canonicalize_json(t)`. Objects become dicts in the order read.
+    """
+
+def inputs_hash(obj: object, /) -> str:
+    """Digest of `canonicalize(obj)`; errors as there."""
+
+def digest(data: bytes | bytearray | memoryview, /) -> str:
+    """Digest of some bytes: `b3:` and 64 lowercase hexadecimal digits of BLAKE3-256."""
+
+def digest_file(path: str | PathLike[str], *, threads: int | None = None) -> str:
+    """Digest of a file's bytes, read once, with at most `threads` threads.
+
+    Errors: `ERR_NOT_FOUND`, `ERR_STORAGE` when it cannot be read, `ERR_INPUTS` for bad arguments.
+    """
+
+@final
+class Hasher:
+    """Digest of bytes that arrive in pieces; may be shared by threads."""
+
+    def __new__(cls) -> Hasher: ...
+    def update(self, data: bytes | bytearray | memoryview, /) -> None:
+        """Add bytes; `ERR_INPUTS` for anything else."""
+
+    def digest(self) -> str:
+        """Written digest of what was added so far."""
+
+@final
+class WorldPath:
+    """A canonical address: `/world/{tenant}/{plan}/{facet}[/{segment}…][/]`; frozen, hashable.
+
+    `text` is absolute, a `world://` URI, or plan-relative (`/{facet}/…`); then `root` names the plan:
+    `/world/{tenant}/{plan}` or any WorldPath inside it. Errors, the first step that fails and there
+    the leftmost segment: `ERR_PATH_TOO_LONG`, `ERR_PATH_SYNTAX`, `ERR_PERCENT_DECODE`,
+    `ERR_DECODED_SLASH`, `ERR_DOT_SEGMENTS`, `ERR_FORBIDDEN_SEGMENT`, `ERR_SEGMENT_TOO_LONG`,
+    `ERR_BAD_FACET`. `WorldPath(str(p)) == p`. Source: spec, WorldPath.
+    """
+
+    def __new__(cls, text: str | WorldPath, root: str | WorldPath | None = None) -> WorldPath: ...
+    @property
+    def tenant(self) -> str:
+        """Name of the tenant."""
+
+    @property
+    def plan(self) -> str:
+        """Name of the plan."""
+
+    @property
+    def root(self) -> str:
+        """Address of the plan: `/world/{tenant}/{plan}`."""
+
+    @property
+    def facet(self) -> str:
+        """One of `FACETS`."""
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """Canonical segments after the facet."""
+
+    @property
+    def is_prefix(self) -> bool:
+        """Whether the path ends in a slash and so names everything below it."""
+
+    @property
+    def uri(self) -> str:
+        """The same address with the scheme `world://`."""
+
+    @property
+    def relative(self) -> str:
+        """The plan-relative form: `/{facet}[/{segment}…][/]`."""
+
+    def join(self, rel: str, /) -> WorldPath:
+        """Path below this one; `rel` follows the rules of segments and has no leading slash."""
+
+    def contains(self, other: WorldPath, /) -> bool:
+        """Whether everything that `other` names is named by this path too."""
+
+    def overlaps(self, other: WorldPath, /) -> bool:
+        """Whether both may name one address: equal segments, or a prefix that begins the other."""
+
+    def __hash__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+
+@final
+class Selector:
+    """A path and whether it means itself (`exact`) or everything below it (`prefix`).
+
+    Errors: `ERR_SELECTOR_KIND_MISMATCH` when kind and trailing slash disagree, and those of
+    `WorldPath`. Source: spec, WorldPath, selectors.
+    """
+
+    def __new__(
+        cls,
+        kind: Literal["exact", "prefix"] | str,  # noqa: PYI051 - documents bring any text
+        path: str | WorldPath,
+        root: str | WorldPath | None = None,
+    ) -> Selector: ...
+    @property
+    def kind(self) -> Literal["exact", "prefix"]:
+        """What the selector means."""
+
+    @property
+    def path(self) -> WorldPath:
+        """The path; it has a trailing slash exactly when the kind is `prefix`."""
+
+    def contains(self, other: Selector, /) -> bool:
+        """Whether everything that `other` names is named by this selector too."""
+
+    def overlaps(self, other: Selector, /) -> bool:
+        """Whether both may name one address."""
+
+    def __hash__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+
+def check_writable(selector: Selector, /) -> None:
+    """Refuse a write set that a processor may not have.
+
+    Errors: `ERR_BAD_FACET` for the facets plan and ledger, `ERR_FORBIDDEN_SEGMENT` for one that
+    touches `/artifacts/execution/`. Source: spec, WorldPath, facets.
+    """
+
+def expand_prefix(
+    template: str, execution_id: str, root: str | WorldPath | None = None
+) -> WorldPath:
+    """Write prefix of an execution: the template with `{execution_id}` replaced, canonical.
+
+    Errors: `ERR_PREFIX_TEMPLATE` unless the placeholder stands exactly once, as a whole segment after
+    the facet, without any other brace; `ERR_SELECTOR_KIND_MISMATCH` without a trailing slash;
+    `ERR_INPUTS` for a bad execution id; those of `WorldPath` and `check_writable`.
+    """
+
+def check_outputs(paths: Sequence[WorldPath], /) -> None:
+    """Refuse outputs of which two are equal or one is a proper ancestor of another.
+
+    Errors: `ERR_OUTPUT_DUPLICATE`; `index` and `other` in the detail are places in the list.
+    """
+
+def resolve_outputs(prefix: WorldPath, rels: Sequence[str], /) -> list[WorldPath]:
+    """Canonical paths of relative outputs under a write prefix, in the order given.
+
+    Errors: those of `WorldPath` with the output's `index` in the detail,
+    `ERR_SELECTOR_KIND_MISMATCH` for a trailing slash, `ERR_OUTPUT_DUPLICATE` as `check_outputs`.
+    """
+
+def is_name(text: object, /) -> bool:
+    """Whether the text is a valid tenant, plan, transition or execution id."""

@@ -1,0 +1,26 @@
+//! The module `theory_core._core`: each pure module of the core, as Python sees it.
+
+mod digest;
+mod error;
+mod json;
+mod path;
+mod selector;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// From this many bytes on, work that needs no Python object runs without the GIL.
+pub(crate) const DETACH_BYTES: usize = 64 << 10;
+
+#[pymodule(gil_used = true)]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    json::add(module)?;
+    digest::add(module)?;
+    path::add(module)?;
+    selector::add(module)?;
+    let limits = PyDict::new(module.py());
+    for (name, value) in theory_core::limits::LIMITS {
+        limits.set_item(name, value)?;
+    }
+    module.add("LIMITS", limits)
+}
