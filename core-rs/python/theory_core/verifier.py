@@ -1,0 +1,144 @@
+"""The verifier: reads an export from wherever it lies and reports the first unsound place."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Literal, Protocol, cast, runtime_checkable
+
+from theory_core._core import Verifier
+from theory_core.error import TheoryError
+
+_CHUNK_BYTES = 1 << 20
+
+Reason = Literal["syntax", "bytes", "schema", "plan", "gap", "order", "hash", "head"]
+"""Why a line is not sound, in order of precedence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The first unsound place of an export.
+
+    `seq` is the seq that belongs to the line, whatever the line states; None only if the export
+    starts behind a hash of unknown seq and its first line cannot be read. `line` counts from 1; it
+    is one more than there are when something is missing at the end.
+    """
+
+    seq: int | None
+    reason: Reason
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a verification found.
+
+    `count` sound events up to the fault; `head` seq and hash of the last of them; `anchored` only if
+    an expected head was given and met; `verdict` all of it in a sentence. Source: spec, ledger.
+    """
+
+    count: int
+    head: tuple[int, str] | None
+    anchored: bool
+    fault: Fault | None
+    verdict: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no fault."""
+        return self.fault is None
+
+
+@runtime_checkable
+class BinaryReader(Protocol):
+    """A file object opened in binary mode."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end."""
+        ...
+
+
+Source = str | PathLike[str] | BinaryReader | bytes | bytearray | memoryview | Iterable[bytes | str]
+"""A path, a binary file object, the bytes of an export, or its lines."""
+
+
+def verify(  # noqa: PLR0913 - each option is a name of the specification
+    source: Source,
+    *,
+    expect_head: tuple[int, str] | None = None,
+    expect_prev: tuple[int, str] | str | None = None,
+    laws: bool = False,
+    allow_empty: bool = False,
+    threads: int | None = None,
+) -> Report:
+    r"""Verify an export of one plan's ledger, without loading it whole.
+
+    `source` is a path (str too), a binary file object, the export's bytes, or an iterable of lines
+    (bytes or str, with or without the line feed). `expect_head` is the (seq, hash) that somebody
+    else kept; without it a sound export is "internally consistent, not anchored". An export that
+    does not start at seq 1 needs `expect_prev`: the (seq, hash) of the event before it, or only the
+    hash. Zero events are a fault (`gap`) unless `allow_empty`. `threads` bounds the parallelism.
+
+    A fault of the export is in the report, never raised. Fault reasons, the first that applies at the
+    lowest line: `syntax` (not one JSON text and `\n`), `bytes` (not canonical), `schema` (not `event`
+    and `hash`, or not the event's six members), `plan`, `gap`, `order`, `hash`, `head`.
+
+    Errors: `ERR_INPUTS` for bad arguments, `ERR_NOT_FOUND` and `ERR_STORAGE` when the source cannot
+    be read, `ERR_UNAVAILABLE` for `laws=True`: this version has no judge of laws yet.
+    Source: spec, ledger export.
+    """
+    if laws:
+        message = "this version cannot judge laws; verify without them checks bytes and hashes"
+        raise TheoryError("ERR_UNAVAILABLE", message)
+    verifier = Verifier(expect_head, expect_prev, bool(allow_empty), threads)
+    if isinstance(source, str | PathLike):
+        _feed_file(verifier, source)
+    elif isinstance(source, bytes | bytearray | memoryview):
+        verifier.feed(bytes(source))
+    elif isinstance(source, BinaryReader):
+        _feed_reader(verifier, source.read)
+    else:
+        _feed_lines(verifier, source)
+    count, head, anchored, fault, verdict = verifier.finish()
+    if fault is None:
+        return Report(count, head, anchored, None, verdict)
+    seq, reason, line = fault
+    return Report(count, head, anchored, Fault(seq, cast("Reason", reason), line), verdict)
+
+
+def _feed_file(verifier: Verifier, path: str | PathLike[str]) -> None:
+    try:
+        file = Path(path).open("rb", buffering=0)
+    except FileNotFoundError as error:
+        raise TheoryError("ERR_NOT_FOUND", "no such file") from error
+    except (OSError, ValueError) as error:
+        raise TheoryError("ERR_STORAGE", "export cannot be opened") from error
+    with file:
+        _feed_reader(verifier, cast("BinaryReader", file).read)
+
+
+def _feed_reader(verifier: Verifier, read: Callable[[int], bytes]) -> None:
+    while True:
+        try:
+            chunk = read(_CHUNK_BYTES)
+        except OSError as error:
+            raise TheoryError("ERR_STORAGE", "export cannot be read") from error
+        if not isinstance(chunk, bytes):
+            raise TheoryError("ERR_INPUTS", "the export is not opened in binary mode")
+        if not chunk or not verifier.feed(chunk):
+            return
+
+
+def _feed_lines(verifier: Verifier, lines: Iterable[bytes | str]) -> None:
+    if not isinstance(lines, Iterable):
+        raise TheoryError("ERR_INPUTS", "source is no path, file, bytes or lines")
+    for line in lines:
+        if isinstance(line, str):
+            # A lone surrogate has no UTF-8; its line is then a fault of the export, not of the call.
+            data = line.encode("utf-8", "surrogatepass")
+        elif isinstance(line, bytes):
+            data = line
+        else:
+            raise TheoryError("ERR_INPUTS", "a line is neither bytes nor str")
+        if not verifier.feed_line(data):
+            return
