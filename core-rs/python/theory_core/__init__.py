@@ -8,9 +8,11 @@ from typing import Final
 
 from theory_core import _core
 from theory_core._core import (
+    EVENT_VERSION,
     FACETS,
     HASH_SCHEMA,
     UNICODE,
+    Chain,
     Hasher,
     Selector,
     WorldPath,
@@ -20,22 +22,32 @@ from theory_core._core import (
     check_writable,
     digest,
     digest_file,
+    event_hash,
+    execution_id,
     expand_prefix,
     inputs_hash,
     is_name,
     loads_strict,
     resolve_outputs,
 )
+from theory_core.catalogue import ERROR_CODES, ErrorCode
 from theory_core.error import TheoryError
+from theory_core.verifier import Fault, Report, verify
 
 LIMITS: Final = MappingProxyType(_core.LIMITS)
 
 __all__ = [
+    "ERROR_CODES",
+    "EVENT_VERSION",
     "FACETS",
     "HASH_SCHEMA",
     "LIMITS",
     "UNICODE",
+    "Chain",
+    "ErrorCode",
+    "Fault",
     "Hasher",
+    "Report",
     "Selector",
     "TheoryError",
     "WorldPath",
@@ -45,9 +57,12 @@ __all__ = [
     "check_writable",
     "digest",
     "digest_file",
+    "event_hash",
+    "execution_id",
     "expand_prefix",
     "inputs_hash",
     "is_name",
     "loads_strict",
     "resolve_outputs",
+    "verify",
 ]

@@ -4,7 +4,7 @@ A call with too few or too many arguments is Python's own `TypeError`. An argume
 function does not take is `ERR_INPUTS`, at the two doors of canonical JSON `ERR_JSON_TYPE`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, Final, Literal, final
 
@@ -185,3 +185,87 @@ def resolve_outputs(prefix: WorldPath, rels: Sequence[str], /) -> list[WorldPath
 
 def is_name(text: object, /) -> bool:
     """Whether the text is a valid tenant, plan, transition or execution id."""
+
+CATALOGUE: Final[tuple[tuple[str, int, bool, str, str], ...]]
+"""Code, status, retryable, summary and remedy of every error; read it as `ERROR_CODES`."""
+
+EVENT_VERSION: Final[str]
+"""The one version of events, their member `v`: `theory.event.v1`."""
+
+def event_hash(prev: str | None, event: Mapping[str, object] | bytes, /) -> str:
+    """Hash of one event: BLAKE3 of the previous hash and the event's canonical bytes, as `b3:…`.
+
+    `prev` is the written hash of the event before, None exactly at seq 1; `event` an object or its
+    stored bytes. Errors as `Chain.append`; `ERR_INPUTS` with reason `bytes` for bytes that are not
+    canonical. Source: spec, ledger.
+    """
+
+def execution_id(plan: str, transition: str, attempt: int) -> str:
+    """Name of one attempt, 1 to 1000, computed alike by everybody: `x` and 32 hexadecimal digits.
+
+    `plan` is `/world/{tenant}/{plan}`. Errors: `ERR_INPUTS` with the bad `member` in the detail.
+    Source: spec, plans and transitions.
+    """
+
+@final
+class Chain:
+    """The growing end of one plan's ledger; may be shared by threads.
+
+    `prev` is the last event there is: None before seq 1, its hash, or a tuple (seq, hash) or
+    (seq, hash, at). With a hash alone any seq from 2 on may follow; without `at` the next time stamp
+    is not compared. `plan` binds the chain before its first event does. Errors: `ERR_INPUTS`.
+    Source: spec, ledger.
+    """
+
+    def __new__(
+        cls,
+        prev: str | tuple[int, str] | tuple[int, str, str | None] | None = None,
+        *,
+        plan: str | None = None,
+    ) -> Chain: ...
+    def append(self, events: Sequence[Mapping[str, object]], /) -> list[tuple[bytes, str]]:
+        """Append events in order, all or none: the bytes to store and the hash of each.
+
+        An event is `{"v", "plan", "seq", "at", "kind", "data"}`. Errors, with the event's `index` and a
+        `reason` in the detail: `ERR_INPUTS` (`schema` with the bad `member`, `plan`, `gap`, `order`),
+        `ERR_JSON_NUMBER` (`schema`: a number that is not an integer within ±(2^53 - 1));
+        `ERR_TOO_LARGE` over 256 KiB, `ERR_JSON_DEPTH` over 255, the other codes of `canonicalize`.
+        """
+
+    @property
+    def plan(self) -> str | None:
+        """The plan, once it is known."""
+
+    @property
+    def seq(self) -> int | None:
+        """Seq of the last event, 0 before the first; None while only its hash is known."""
+
+    @property
+    def hash(self) -> str | None:
+        """Hash of the last event."""
+
+    @property
+    def at(self) -> str | None:
+        """Time stamp of the last event, if it is known."""
+
+@final
+class Verifier:
+    """Judges an export that arrives in pieces; `theory_core.verify` is the way to use it."""
+
+    def __new__(
+        cls,
+        expect_head: tuple[int, str] | None,
+        expect_prev: tuple[int, str] | str | None,
+        allow_empty: bool,  # noqa: FBT001 - called in one place
+        threads: int | None,
+    ) -> Verifier: ...
+    def feed(self, data: bytes, /) -> bool:
+        """Take bytes; whether more can still change the answer."""
+
+    def feed_line(self, line: bytes, /) -> bool:
+        """Take one line, with or without its line feed; whether more can still change the answer."""
+
+    def finish(
+        self,
+    ) -> tuple[int, tuple[int, str] | None, bool, tuple[int | None, str, int] | None, str]:
+        """Count, head, anchored, fault (seq, reason, line) and verdict; once only."""

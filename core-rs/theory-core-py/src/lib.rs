@@ -1,10 +1,13 @@
 //! The module `theory_core._core`: each pure module of the core, as Python sees it.
 
+mod catalogue;
+mod chain;
 mod digest;
 mod error;
 mod json;
 mod path;
 mod selector;
+mod verify;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -18,6 +21,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     digest::add(module)?;
     path::add(module)?;
     selector::add(module)?;
+    catalogue::add(module)?;
+    chain::add(module)?;
+    verify::add(module)?;
     let limits = PyDict::new(module.py());
     for (name, value) in theory_core::limits::LIMITS {
         limits.set_item(name, value)?;
