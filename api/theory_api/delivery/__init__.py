@@ -1,0 +1,1 @@
+"""What is delivered to run: the registry, its snapshots and pins."""

@@ -1,0 +1,341 @@
+"""Write a short narration script about a text: extracted from it (mock) or by a model (real)."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from theory_core import TheoryError, canonicalize, digest
+from theory_runtime import Config, OutputItem, ProcessorResult, secret
+
+NAME: Final = "litellm-script"
+VERSION: Final = "1.0.0"
+SCHEMA: Final = "theory.script.v1"
+MAX_TEXT_BYTES: Final = 4 * 1024 * 1024
+MAX_LINES: Final = 16
+MAX_LINE_CHARS: Final = 160
+MAX_TITLE_CHARS: Final = 64
+DEFAULT_MAX_CHARS: Final = 1000
+DEFAULT_MODEL: Final = "openai/gpt-4o-mini"
+DEFAULT_MAX_TOKENS: Final = 1500
+REQUEST_TIMEOUT_S: Final = 120
+MILLION: Final = 1_000_000
+
+PROMPT: Final = """\
+You write narration for a short silent film about the text that the user sends.
+Answer in the language of the text. The first line is a title of at most eight words.
+Every further line is one sentence of narration of at most twenty words, true to the text.
+Write at most twelve lines of narration. No numbering, no markup, nothing else."""
+"""What the model is told unless `prompt` says otherwise; the registry's `script@1`."""
+
+_CLOSERS: Final = "\"'”’»›)]}」』】"
+_WIDE_STOPS: Final = "。！？｡"
+_SENTENCE_END: Final = re.compile(
+    rf"[{_WIDE_STOPS}]+[{re.escape(_CLOSERS)}]*|[.!?…;؟।]+[{re.escape(_CLOSERS)}]*(?=\s|$)"
+)
+_CLAUSE_ENDS: Final = ",;:–—،、，；："
+_BLOCK_MARK: Final = re.compile(r"^\s*(?:#{1,6}\s+|[-*•+]\s+|\d{1,3}[.)]\s+|>\s?)")
+_WORD: Final = re.compile(r"[^\W\d_]{4,}")
+_ABBREVIATIONS: Final = frozenset(
+    "al approx bzw ca cf ch co dr e.g eg ed etc fig i.e ie inc jr mr mrs ms no nr op p pp prof sr "
+    "st u.a usw v vol vs z.b т.д т.е т.к им ул π.χ κ.λπ".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A title and the narration, one line for each shot of a film."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+def make_runner(config: Config) -> Callable[[dict[str, Any]], ProcessorResult]:
+    """The runner for `config.mode`; `params` are those of the registry's `llm/litellm@1`."""
+
+    def run(params: dict[str, Any]) -> ProcessorResult:
+        if params.get("task") != "script":
+            raise TheoryError("ERR_INPUTS", "invalid inputs payload", {"reason": "task"})
+        source = read_text(params.get("text"))
+        max_chars = params.get("max_chars", DEFAULT_MAX_CHARS)
+        if config.mode == "real":
+            script, usage, model = _ask_model(config, source, params, max_chars)
+        else:
+            script, usage, model = narrate(source, max_chars), {"tokens": 0, "usd_micro": 0}, "mock"
+        document = {
+            "schema": SCHEMA,
+            "title": script.title,
+            "source": digest(source.encode()),
+            "lines": list(script.lines),
+        }
+        plain = "\n".join((script.title, "", *script.lines, ""))
+        return ProcessorResult(
+            outputs=[
+                OutputItem("outputs/script.json", canonicalize(document), "application/json"),
+                OutputItem("outputs/script.txt", plain.encode(), "text/plain; charset=utf-8"),
+            ],
+            usage=usage,
+            processor_info=f"{NAME} {VERSION} ({model})",
+        )
+
+    return run
+
+
+# Reading
+
+
+def read_text(value: object) -> str:
+    """The text that `value` is (a string) or names (a resolved artifact).
+
+    Raises `ERR_INPUTS` with `detail.reason`: `text_missing`, `text_too_large`, `text_not_utf8`,
+    `text_empty`.
+    """
+    if isinstance(value, str):
+        raw = value.encode("utf-8", "surrogatepass")
+    elif isinstance(value, Mapping) and isinstance(value.get("local_path"), str):
+        with Path(value["local_path"]).open("rb") as file:
+            raw = file.read(MAX_TEXT_BYTES + 1)
+    else:
+        raise _refused("text_missing")
+    if len(raw) > MAX_TEXT_BYTES:
+        raise _refused("text_too_large")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _refused("text_not_utf8") from error
+    if not _tidy(text):
+        raise _refused("text_empty")
+    return text
+
+
+def _refused(reason: str) -> TheoryError:
+    return TheoryError("ERR_INPUTS", "invalid inputs payload", {"reason": reason})
+
+
+def _tidy(text: str) -> str:
+    """`text` in NFC, without control and format characters, white space collapsed."""
+    kept = (
+        " " if char.isspace() else char
+        for char in unicodedata.normalize("NFC", text)
+        if char.isspace() or unicodedata.category(char)[0] != "C"
+    )
+    return " ".join("".join(kept).split())
+
+
+# Mode mock: the script is taken out of the text
+
+
+def narrate(text: str, max_chars: int = DEFAULT_MAX_CHARS) -> Script:
+    """A script made of the text's own sentences: the weightiest ones, in their order.
+
+    Law: the same text gives the same script; at most `MAX_LINES` lines of at most
+    `MAX_LINE_CHARS` characters, together at most `max_chars`, never none.
+    """
+    blocks = list(_blocks(text))
+    title = ""
+    if len(blocks) > 1 and _is_title(blocks[0]):
+        title = _tidy(_unmark(blocks[0][0]))
+        del blocks[0]
+    lines = [line for block in blocks for sentence in _sentences(block) for line in _cut(sentence)]
+    if not lines:
+        lines = list(_cut(_tidy(text)))
+    chosen = _choose(lines, max_chars)
+    return Script(_shorten(title or chosen[0]), tuple(chosen))
+
+
+def _blocks(text: str) -> Iterator[list[str]]:
+    """Paragraphs as lists of lines; headings and list items stand alone."""
+    block: list[str] = []
+    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        if block and (not _tidy(line) or _BLOCK_MARK.match(line) or block[0].startswith("#")):
+            yield block
+            block = []
+        if _tidy(line):
+            block.append(line)
+    if block:
+        yield block
+
+
+def _is_title(block: list[str]) -> bool:
+    first = _tidy(_unmark(block[0]))
+    if len(block) > 1 or not first:
+        return False
+    return block[0].startswith("#") or (len(first) <= MAX_TITLE_CHARS and first[-1] not in ".!?…;:,")
+
+
+def _unmark(line: str) -> str:
+    return _BLOCK_MARK.sub("", line, count=1)
+
+
+def _sentences(block: list[str]) -> Iterator[str]:
+    """The sentences of a paragraph; its lines, where nothing ends a sentence."""
+    lines = [tidy for line in block if (tidy := _tidy(_unmark(line)))]
+    joined = " ".join(lines)
+    if len(lines) > 1 and not _SENTENCE_END.search(joined):
+        yield from lines
+        return
+    start = 0
+    for match in _SENTENCE_END.finditer(joined):
+        if _ends_sentence(joined, match.start(), match.end()):
+            yield joined[start : match.end()].strip()
+            start = match.end()
+    if rest := joined[start:].strip():
+        yield rest
+
+
+def _ends_sentence(text: str, stop: int, end: int) -> bool:
+    """Whether the mark at `stop` ends a sentence rather than an abbreviation or a clause."""
+    mark = text[stop]
+    before = text[:stop].rsplit(None, 1)[-1].strip("(\"'“„«[") if text[:stop].strip() else ""
+    after = text[end:].lstrip()[:1]
+    if mark == ";":  # a Greek question mark, once normalised; a semicolon elsewhere
+        return any("\u0370" <= char <= "\u03ff" for char in before)
+    if mark != "." or text[stop : stop + 2] == "..":
+        return True
+    if after.islower():
+        return False
+    initial = len(before) == 1 and before.isalpha() and before.isupper()
+    return not initial and before.casefold() not in _ABBREVIATIONS
+
+
+def _cut(sentence: str) -> Iterator[str]:
+    """`sentence` in pieces of at most `MAX_LINE_CHARS`: at clauses, else spaces, else anywhere."""
+    rest = sentence
+    while len(rest) > MAX_LINE_CHARS:
+        window = rest[: MAX_LINE_CHARS + 1]
+        at = max(
+            (place + 1 for place, char in enumerate(window[:-1]) if char in _CLAUSE_ENDS), default=0
+        )
+        if at < MAX_LINE_CHARS // 3:
+            at = window.rfind(" ")
+        if at < MAX_LINE_CHARS // 3:
+            at = MAX_LINE_CHARS
+            while at > MAX_LINE_CHARS // 2 and unicodedata.combining(rest[at]):
+                at -= 1
+        if piece := rest[:at].strip():
+            yield piece
+        rest = rest[at:].strip()
+    if rest:
+        yield rest
+
+
+def _choose(lines: list[str], max_chars: int) -> list[str]:
+    """As many lines as fit, by the weight of their words; the first always, order kept."""
+    if len(lines) <= MAX_LINES and sum(map(len, lines)) <= max_chars:
+        return lines
+    words = [_WORD.findall(line.casefold()) for line in lines]
+    counts = Counter(word for line in words for word in set(line))
+
+    def weight(index: int) -> int:
+        distinct = set(words[index])
+        return 1000 * sum(counts[word] for word in distinct) // (len(words[index]) + 4)
+
+    order = sorted(range(1, len(lines)), key=lambda index: (-weight(index), index))
+    chosen, seen, room = [0], {lines[0]}, max_chars - len(lines[0])
+    for index in order:
+        line = lines[index]
+        if len(chosen) < MAX_LINES and len(line) <= room and line not in seen:
+            chosen.append(index)
+            seen.add(line)
+            room -= len(line)
+    return [lines[index] for index in sorted(chosen)]
+
+
+def _shorten(title: str) -> str:
+    """At most `MAX_TITLE_CHARS` characters, cut between words where there are any."""
+    if len(title) <= MAX_TITLE_CHARS:
+        return title.rstrip(".")
+    head = title[:MAX_TITLE_CHARS]
+    return head[: head.rfind(" ") if " " in head[20:] else None].rstrip(" ,;:.–—") + "…"
+
+
+# Mode real: the script is written by a model
+
+
+def _ask_model(
+    config: Config, source: str, params: Mapping[str, Any], max_chars: int
+) -> tuple[Script, dict[str, int], str]:
+    """Stream one answer of an OpenAI-compatible endpoint.
+
+    Usage is the provider's own count; where it states none, none is reported. Raises
+    `ERR_MISSING_SECRET`, and `ERR_PROVIDER` with the kind of failure as `detail.reason`.
+    """
+    key = secret("OPENAI_API_KEY")
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # no price list over the network
+    model = params.get("model", DEFAULT_MODEL)
+    request = {
+        "model": model,
+        "messages": [
+            {"role": "system", "content": params.get("prompt", PROMPT)},
+            {"role": "user", "content": source},
+        ],
+        "api_key": key,
+        "api_base": params.get("endpoint"),
+        "max_tokens": params.get("max_tokens", DEFAULT_MAX_TOKENS),
+        "timeout": REQUEST_TIMEOUT_S,
+    }
+    pieces: list[str] = []
+    counted: Any = None
+    for chunk in _chunks(request):
+        counted = getattr(chunk, "usage", None) or counted
+        text = chunk.choices[0].delta.content if chunk.choices else None
+        if text:
+            pieces.append(text)
+            config.progress("Token", {"text": text})
+    return parse_answer("".join(pieces), max_chars), _usage(counted, params.get("price")), model
+
+
+def _chunks(request: Mapping[str, Any]) -> Iterator[Any]:
+    """The streamed answer to one request; never repeated here, retries are the orchestrator's."""
+    import litellm  # noqa: PLC0415 - takes seconds, and only this mode needs it
+
+    litellm.suppress_debug_info = True
+    litellm.telemetry = False
+    try:
+        yield from litellm.completion(
+            **request,
+            stream=True,
+            stream_options={"include_usage": True},
+            num_retries=0,
+            max_retries=0,
+        )
+    except Exception as error:  # the one boundary to a library that raises any type
+        reason = type(error).__name__
+        raise TheoryError("ERR_PROVIDER", "provider call failed", {"reason": reason}) from error
+
+
+def parse_answer(answer: str, max_chars: int = DEFAULT_MAX_CHARS) -> Script:
+    """Title and lines out of a model's plain-text answer; `ERR_PROVIDER` if there are none."""
+    lines = [tidy for line in answer.split("\n") if (tidy := _tidy(_unmark(line)).strip("*`_ "))]
+    if not lines:
+        raise TheoryError("ERR_PROVIDER", "provider call failed", {"reason": "empty_answer"})
+    title, body = lines[0], lines[1:] or lines
+    pieces = [piece for line in body for piece in _cut(line)]
+    return Script(_shorten(title), tuple(_within(pieces, max_chars)))
+
+
+def _within(lines: Iterable[str], max_chars: int) -> Iterator[str]:
+    room = max_chars
+    for count, line in enumerate(lines):
+        room -= len(line)
+        if count and (count >= MAX_LINES or room < 0):
+            return
+        yield line
+
+
+def _usage(counted: Any, price: Mapping[str, int] | None) -> dict[str, int]:  # noqa: ANN401
+    """Tokens as the provider counted them, and their price in whole micro-dollars, rounded up."""
+    if counted is None:
+        return {}
+    asked, answered = int(counted.prompt_tokens), int(counted.completion_tokens)
+    usage = {"tokens": asked + answered}
+    if price is not None:
+        cost = asked * price["input"] + answered * price["output"]
+        usage["usd_micro"] = -(-cost // MILLION)
+    return usage
