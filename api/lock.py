@@ -1,0 +1,35 @@
+"""Compile the control plane's hash-locked requirements from pyproject.toml: `python api/lock.py`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HEADER = "# Written by `python api/lock.py`; do not edit.\n"
+
+
+def compile_lock(requirements: list[str], target: Path) -> None:
+    """Resolve `requirements` for every Python >= 3.11 and write them with hashes, without index addresses."""
+    command = [
+        *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"),
+        *("--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate"),
+        *("--output-file", str(target), "-"),
+    ]
+    subprocess.run(command, input="\n".join(requirements), text=True, check=True)
+    target.write_text(HEADER + target.read_text())
+
+
+def main() -> None:
+    """Write `api/requirements.txt` (what runs) and `api/requirements-dev.txt` (that, and what tests it)."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    runtime = [line for line in project["project"]["dependencies"] if not line.startswith("theory-")]
+    groups = project["dependency-groups"]
+    compile_lock(runtime, ROOT / "api" / "requirements.txt")
+    compile_lock(runtime + groups["dev"] + groups["docs"], ROOT / "api" / "requirements-dev.txt")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Theory's control plane: plans, budgets and a ledger around containerised work."""

@@ -1,0 +1,1 @@
+"""One folder per technology; transport and storage only, no policy."""

@@ -1,0 +1,199 @@
+"""Completion: an attempt's outcome settles its hold, once, and decides what follows."""
+
+from __future__ import annotations
+
+from theory_api.domain import events as ev
+from theory_api.domain.commands import Complete
+from theory_api.domain.decision import Decision, Delay, Draft
+from theory_api.domain.predicates import stale
+from theory_api.domain.settlement import excess, retry_delay_ms, settle
+from theory_api.domain.state import Attempting, PlanState, TransitionState
+from theory_api.domain.values import Fault
+from theory_core import TheoryError
+
+PRODUCED_PER_EVENT = 500
+"""Outputs of one `artifact.produced` event (its schema's cap)."""
+
+
+def complete(state: PlanState, command: Complete) -> Decision:
+    """Book an attempt's end.
+
+    Laws: one settle or void per attempt; a second report of the same attempt changes nothing; a
+    report of an attempt that is not the newest is refused. The hold leaves `reserved` in the same
+    decision that adds the actual usage to `spent`. Raises `TheoryError` `ERR_CONFLICT`,
+    `ERR_OUTPUT_PREFIX`.
+    """
+    attempt = state.open.get(command.execution_id)
+    if attempt is None:
+        return _late(state, command)
+    entry = state.transitions[attempt.transition]
+    if command.outcome == "succeeded":
+        _check_verdicts(entry, command)
+        if stale(state, command.verdicts, attempt.transition):
+            return Decision(stale=True)
+    draft = Draft(state)
+    about: ev.About = {
+        "execution_id": attempt.execution_id,
+        "transition": attempt.transition,
+        "attempt": attempt.attempt,
+    }
+    _produce(draft, about, attempt, command)
+    draft.emit(_ended(about, command))
+    for verdict in command.verdicts:
+        draft.emit(
+            ev.PredicateChecked(
+                scope="success",
+                transition=attempt.transition,
+                execution_id=attempt.execution_id,
+                verdict=verdict,
+            )
+        )
+    breached = _book(draft, about, attempt, command)
+    draft.emit(ev.LeaseReleased(**about))
+    _follow(draft, about, entry, command, breached=breached)
+    if state.cancel is not None and not any(True for _ in draft.open_after()):
+        by, reason = state.cancel
+        draft.emit(ev.PlanCancelled(by=by, reason=reason))
+    return draft.done()
+
+
+def _late(state: PlanState, command: Complete) -> Decision:
+    for entry in state.transitions.values():
+        if entry.execution_id == command.execution_id:
+            return Decision()
+    message = "this attempt is not the newest of its transition, or was never admitted"
+    raise TheoryError("ERR_CONFLICT", message, {"execution_id": command.execution_id})
+
+
+def _check_verdicts(entry: TransitionState, command: Complete) -> None:
+    asked = [(predicate.name, predicate.params) for predicate in entry.proposed.success]
+    if asked != [(verdict.name, verdict.params) for verdict in command.verdicts]:
+        message = "the verdicts are not those of the transition's success predicates"
+        raise TheoryError("ERR_CONFLICT", message, {"execution_id": command.execution_id})
+
+
+def _produce(draft: Draft, about: ev.About, attempt: Attempting, command: Complete) -> None:
+    """Law: an attempt brings nothing into the world outside its write prefix and its records."""
+    own = (attempt.write_prefix, f"/artifacts/execution/{command.execution_id}/")
+    produced = (*command.outputs, *command.records)
+    if not all(output.path.startswith(own) for output in produced):
+        message = "an output lies outside the write prefix"
+        raise TheoryError("ERR_OUTPUT_PREFIX", message, {"execution_id": command.execution_id})
+    parts = -(-len(produced) // PRODUCED_PER_EVENT)
+    for part in range(parts):
+        start = part * PRODUCED_PER_EVENT
+        outputs = produced[start : start + PRODUCED_PER_EVENT]
+        draft.emit(ev.ArtifactProduced(part=part + 1, parts=parts, outputs=outputs, **about))
+
+
+def _ended(about: ev.About, command: Complete) -> ev.Event:
+    if command.outcome == "succeeded":
+        return ev.ExecutionSucceeded(
+            **about,
+            envelope=_present(command.envelope, "envelope"),
+            receipt=_present(command.receipt, "receipt"),
+            outputs_index=_present(command.outputs_index, "outputs_index"),
+            outputs=len(command.outputs),
+            output_bytes=sum(output.size_bytes for output in command.outputs),
+            duration_ms=command.duration_ms,
+            trace=command.trace,
+        )
+    if command.error is None:
+        message = f"an outcome {command.outcome} needs its error"
+        raise ValueError(message)
+    if command.outcome in {"orphaned", "void"}:
+        return ev.ExecutionOrphaned(**about, error=command.error)
+    kind = ev.ExecutionCancelled if command.outcome == "cancelled" else ev.ExecutionFailed
+    return kind(
+        **about,
+        error=command.error,
+        envelope=_present(command.envelope, "envelope"),
+        duration_ms=command.duration_ms,
+        receipt=command.receipt,
+        trace=command.trace,
+    )
+
+
+def _present(value: str | None, name: str) -> str:
+    if value is None:
+        message = f"this outcome needs its {name}"
+        raise ValueError(message)
+    return value
+
+
+def _book(draft: Draft, about: ev.About, attempt: Attempting, command: Complete) -> bool:
+    """Settle or void the hold; whether the settlement breached it."""
+    draft.settled.add(attempt.execution_id)
+    if command.outcome == "void":
+        reason = "the work certainly never started"
+        draft.emit(ev.BudgetVoided(**about, hold=attempt.hold, reason=reason))
+        return False
+    actual, basis = settle(attempt.hold, command.usage)
+    draft.emit(
+        ev.BudgetSettled(
+            **about, hold=attempt.hold, actual=actual, basis=basis, receipt=command.receipt
+        )
+    )
+    over = excess(attempt.hold, actual)
+    if over:
+        draft.emit(ev.BudgetBreached(**about, excess=over))
+    return bool(over)
+
+
+def _follow(
+    draft: Draft, about: ev.About, entry: TransitionState, command: Complete, *, breached: bool
+) -> None:
+    """What becomes of the transition, its dependents and the plan."""
+    state, name = draft.state, about["transition"]
+    error = command.error
+    if command.outcome == "succeeded":
+        error = _unmet_success(command)
+        if error is None:
+            draft.emit(ev.TransitionSucceeded(**about))
+            draft.ended.add(name)
+    if error is not None:
+        if _cancelled(state, command):
+            reason = "the plan was cancelled"
+            draft.end(ev.TransitionCancelled(**about, reason=reason), name)
+        elif _may_retry(state, entry, command, error) and not breached:
+            delay = retry_delay_ms(
+                state.rules, attempt=about["attempt"], execution_id=about["execution_id"]
+            )
+            following = about["attempt"] + 1
+            draft.emit(
+                ev.TransitionRetried(**about, next_attempt=following, delay_ms=delay, error=error)
+            )
+            draft.effects.append(Delay(name, delay))
+        else:
+            draft.end(ev.TransitionFailed(**about, error=error), name)
+    if breached and state.rules.on_breach == "pause":
+        draft.pause(f"{name} passed its hold; top up the budget and resume")
+    elif breached:
+        draft.halt("the plan is failing: a hold was breached")
+
+
+def _cancelled(state: PlanState, command: Complete) -> bool:
+    return state.cancel is not None and command.outcome in {"cancelled", "orphaned", "void"}
+
+
+def _unmet_success(command: Complete) -> Fault | None:
+    for verdict in command.verdicts:
+        if verdict.verdict != "true":
+            message = f"success predicate {verdict.name} is {verdict.verdict}: {verdict.reason}"
+            return Fault(
+                code="ERR_PREDICATE_FAILED",
+                message=message[:1024],
+                detail={"predicate": verdict.name},
+            )
+    return None
+
+
+def _may_retry(state: PlanState, entry: TransitionState, command: Complete, error: Fault) -> bool:
+    """Law: retries are bounded by the policy; work that never started does not count."""
+    if state.cancel is not None or state.failing is not None:
+        return False
+    if command.outcome == "void":
+        return True
+    tries = entry.attempt - entry.voided
+    retry = state.rules.retry
+    return tries < retry.max_attempts and error.code in retry.retry_on

@@ -1,0 +1,224 @@
+"""From a plan document to the command that creates it: defaults, references, faults with places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from theory_api.domain import predicates, references
+from theory_api.domain.commands import Proposal
+from theory_api.domain.document import PlanDocument, TransitionDocument
+from theory_api.domain.registry import ProcessorSpec, RegistrySnapshot
+from theory_api.domain.values import Predicate, SelectorSpec
+from theory_api.domain.vector import checked
+from theory_core import (
+    LIMITS,
+    Selector,
+    TheoryError,
+    WorldPath,
+    canonicalize,
+    digest,
+    expand_prefix,
+)
+
+_SAMPLE_ID = "x0"
+"""An execution id to try templates with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A document made whole: what the `CreatePlan` command needs, and bytes to store before it."""
+
+    plan: str
+    limit: dict[str, int]
+    proposals: tuple[Proposal, ...]
+    inputs: dict[str, bytes] = field(default_factory=dict)
+    """Cid -> canonical inputs document."""
+    params: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Transition -> its params as written, attachments replaced by their paths."""
+
+
+def plan_path(name: str, tenant: str) -> str:
+    """`/world/{tenant}/{plan}` of a document's `plan` member.
+
+    Raises `TheoryError` `ERR_PLAN_INVALID` for a name outside the grammar, `ERR_FORBIDDEN` for
+    another tenant's.
+    """
+    path = name if name.startswith("/") else f"/world/{tenant}/{name}"
+    try:
+        world = WorldPath(f"{path}/plan")
+    except TheoryError as error:
+        message = "$.plan: a plan is named [a-z0-9][a-z0-9._-]{0,62} or /world/{tenant}/{plan}"
+        raise TheoryError("ERR_PLAN_INVALID", message, {"place": "$.plan"}) from error
+    if world.tenant != tenant:
+        message = f"$.plan: the plan belongs to tenant {world.tenant}, the caller to {tenant}"
+        raise TheoryError("ERR_FORBIDDEN", message, {"place": "$.plan"})
+    return f"/world/{world.tenant}/{world.plan}"
+
+
+def resolve(
+    document: PlanDocument, *, tenant: str, snapshot: RegistrySnapshot, attached: Iterable[str]
+) -> Planned:
+    """Check the whole document against the registry and itself.
+
+    Raises `TheoryError`: `ERR_PLAN_INVALID` with the place (a cycle, an unknown id, a write set
+    outside the plan, a template fault …), `ERR_NOT_FOUND` (an unknown processor or policy),
+    `ERR_IMAGE_UNPINNED` (`process` outside the build lane).
+    """
+    if len(document.transitions) > LIMITS["transitions_per_plan"]:
+        cap = LIMITS["transitions_per_plan"]
+        raise _invalid("$.transitions", f"a plan has at most {cap} transitions")
+    plan = plan_path(document.plan, tenant)
+    names = set(document.transitions)
+    inputs: dict[str, bytes] = {}
+    params: dict[str, dict[str, Any]] = {}
+    proposals: list[Proposal] = []
+    for name, entry in document.transitions.items():
+        place = f"$.transitions.{name}"
+        if ".." in name:
+            raise _invalid(place, "a transition id holds no ..")
+        spec = _processor(snapshot, entry, place)
+        _check_lane(document, entry, place)
+        params[name], depends_on = _inputs(entry, place, names, set(attached))
+        body = canonicalize({"schema": "v1", "params": params[name]})
+        if len(body) > LIMITS["json_in_truth_bytes"]:
+            raise _invalid(f"{place}.inputs", "inputs are too large: attach the bytes instead")
+        inputs[digest(body)] = body
+        proposals.append(_proposal(plan, name, entry, spec, digest(body), depends_on))
+    _check_order(proposals)
+    for scope in ("goal", "invariants"):
+        _check_predicates(getattr(document, scope), f"$.{scope}", names)
+    return Planned(
+        plan, checked(document.budget, place="$.budget"), tuple(proposals), inputs, params
+    )
+
+
+def _invalid(place: str, message: str) -> TheoryError:
+    return TheoryError("ERR_PLAN_INVALID", f"{place}: {message}", {"place": place})
+
+
+def _processor(snapshot: RegistrySnapshot, entry: TransitionDocument, place: str) -> ProcessorSpec:
+    try:
+        return snapshot.processor(entry.processor_ref)
+    except TheoryError as error:
+        message = f"{place}.processor_ref: {error.message}"
+        raise TheoryError(error.code, message, dict(error.detail)) from error
+
+
+def _check_lane(document: PlanDocument, entry: TransitionDocument, place: str) -> None:
+    """Law: outside the build lane nothing runs that nobody pinned; `process` has no digest."""
+    if document.lane != "build" and (entry.adapter or "process") == "process":
+        message = f"{place}: image not pinned: the process adapter runs in lane build only"
+        raise TheoryError("ERR_IMAGE_UNPINNED", message, {"lane": document.lane})
+
+
+def _inputs(
+    entry: TransitionDocument, place: str, names: set[str], attached: set[str]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Params with attachments as artifacts, and the dependencies they and the document name."""
+    depends_on = dict.fromkeys(entry.depends_on)
+
+    def put(reference: references.Reference) -> dict[str, Any]:
+        if reference.kind == "attach":
+            if reference.name not in attached:
+                message = f"nothing is attached as {reference.name[:64]!r}"
+                raise _invalid(
+                    reference.place, f"{message}; use --attach {reference.name[:64]}=FILE"
+                )
+            return {"$artifact": references.ATTACHMENTS + reference.name}
+        if reference.kind == "output":
+            depends_on[reference.transition] = None
+            return {"$output": {"transition": reference.transition, "path": reference.path}}
+        return {"$artifact": reference.path}
+
+    params = references.substitute(entry.inputs, put, f"{place}.inputs")
+    for dependency in depends_on:
+        if dependency not in names:
+            raise _invalid(f"{place}.depends_on", f"no transition {dependency[:64]!r} in this plan")
+    return params, tuple(depends_on)
+
+
+def _proposal(
+    plan: str,
+    name: str,
+    entry: TransitionDocument,
+    spec: ProcessorSpec,
+    inputs: str,
+    depends_on: tuple[str, ...],
+) -> Proposal:
+    place = f"$.transitions.{name}"
+    prefix = entry.write_prefix or f"/artifacts/outputs/{spec.slug}/{{execution_id}}/"
+    write_set = entry.write_set or (SelectorSpec(kind="prefix", path=prefix),)
+    _check_writes(plan, prefix, write_set, place)
+    _check_predicates(entry.predicates.admission, f"{place}.predicates.admission", None)
+    _check_predicates(entry.predicates.success, f"{place}.predicates.success", None)
+    hold = spec.estimate if entry.estimate is None else entry.estimate
+    timeout_s = entry.timeout_s or spec.timeout_s
+    return Proposal(
+        transition=name,
+        processor_ref=entry.processor_ref,
+        mode=entry.mode,
+        inputs=inputs,
+        depends_on=depends_on,
+        write_prefix=prefix,
+        write_set=write_set,
+        admission=entry.predicates.admission,
+        success=entry.predicates.success,
+        hold=checked(hold, place=f"{place}.estimate"),
+        timeout_ms=timeout_s * 1000,
+        adapter=entry.adapter,
+    )
+
+
+def _check_writes(plan: str, prefix: str, write_set: tuple[SelectorSpec, ...], place: str) -> None:
+    """The write prefix is a template of the grammar; the write set holds it and stays at home."""
+    try:
+        home = Selector("prefix", expand_prefix(prefix, _SAMPLE_ID, root=plan))
+    except TheoryError as error:
+        message = f"{place}.write_prefix: {error.message}"
+        raise TheoryError(error.code, message, dict(error.detail)) from error
+    own = Selector("prefix", f"{plan}/artifacts/execution/")
+    contained = False
+    for index, spec in enumerate(write_set):
+        spot = f"{place}.write_set[{index}]"
+        try:
+            path = WorldPath(spec.path.replace("{execution_id}", _SAMPLE_ID), root=plan)
+            selector = Selector(spec.kind, path)
+        except TheoryError as error:
+            raise TheoryError(error.code, f"{spot}: {error.message}", dict(error.detail)) from error
+        if f"/world/{path.tenant}/{path.plan}" != plan:
+            raise _invalid(spot, "the write set lies outside the plan")
+        if path.facet not in {"artifacts", "streams"} or selector.overlaps(own):
+            raise _invalid(spot, "processors write to artifacts and streams, not to the rest")
+        contained = contained or (spec.kind == "prefix" and selector.contains(home))
+    if not contained:
+        raise _invalid(f"{place}.write_set", "the write set must contain the write prefix")
+
+
+def _check_predicates(asked: tuple[Predicate, ...], place: str, names: set[str] | None) -> None:
+    for index, predicate in enumerate(asked):
+        spot = f"{place}[{index}]"
+        predicates.validate(predicate, place=spot)
+        named = predicate.params.get("transition")
+        if names is not None and named is not None and named not in names:
+            raise _invalid(spot, f"no transition {named[:64]!r} in this plan")
+
+
+def _check_order(proposals: list[Proposal]) -> None:
+    """Refuse a cycle, naming the transitions on it. Kahn's algorithm, without recursion."""
+    unmet = {proposal.transition: len(set(proposal.depends_on)) for proposal in proposals}
+    dependents: Mapping[str, list[str]] = {name: [] for name in unmet}
+    for proposal in proposals:
+        for dependency in set(proposal.depends_on):
+            dependents[dependency].append(proposal.transition)
+    ready = [name for name, count in unmet.items() if not count]
+    while ready:
+        for name in dependents[ready.pop()]:
+            unmet[name] -= 1
+            if not unmet[name]:
+                ready.append(name)
+    stuck = [name for name, count in unmet.items() if count]
+    if stuck:
+        shown = ", ".join(sorted(stuck)[:10])
+        raise _invalid("$.transitions", f"a cycle of dependencies holds {shown}")

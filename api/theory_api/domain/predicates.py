@@ -1,0 +1,120 @@
+"""Built-in predicates: their parameters, what they read, and the ones that the state answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from theory_api.domain.evolve import selector
+from theory_api.domain.runnable import leased, unaffordable
+from theory_api.domain.state import PlanState
+from theory_api.domain.values import Predicate, Verdict, Verdict3
+from theory_api.domain.vector import checked
+from theory_core import Selector, TheoryError
+
+WORLD: Final = frozenset({"artifact.exists@1", "file.count_min@1"})
+"""Predicates that read artifacts; evaluated on a view of the world stamped with its seq."""
+
+STATE: Final = frozenset({"budget.available@1", "dependency.satisfied@1", "lease.acquirable@1"})
+"""Predicates that the plan's own state answers."""
+
+_PARAMS: Final[Mapping[str, Mapping[str, type]]] = {
+    "artifact.exists@1": {"path": str, "transition?": str},
+    "file.count_min@1": {"path": str, "transition?": str, "count": int},
+    "budget.available@1": {"amount": dict},
+    "dependency.satisfied@1": {"transition": str},
+    "lease.acquirable@1": {"path": str},
+}
+
+
+def validate(predicate: Predicate, *, place: str) -> None:
+    """Refuse unknown names and parameters that do not fit: `ERR_PLAN_INVALID` with the place."""
+    expected = _PARAMS.get(predicate.name)
+    if expected is None:
+        known = ", ".join(sorted(_PARAMS))
+        message = f"{place}: unknown predicate {predicate.name[:64]!r}; known are {known}"
+        raise TheoryError("ERR_PLAN_INVALID", message, {"place": place})
+    names = {name.rstrip("?") for name in expected}
+    for name in predicate.params:
+        if name not in names:
+            message = f"{place}: {predicate.name} has no parameter {name[:64]!r}"
+            raise TheoryError("ERR_PLAN_INVALID", message, {"place": place})
+    for name, kind in expected.items():
+        value = predicate.params.get(name.rstrip("?"))
+        if value is None and name.endswith("?"):
+            continue
+        if type(value) is not kind or (kind is int and not 0 <= value < 2**53):
+            message = f"{place}: {predicate.name} needs {name.rstrip('?')} as {kind.__name__}"
+            raise TheoryError("ERR_PLAN_INVALID", message, {"place": place})
+    if predicate.name == "budget.available@1":
+        checked(predicate.params["amount"], place=f"{place}.params.amount")
+
+
+def where(predicate: Predicate, state: PlanState, own: str | None) -> str | None:
+    """The plan-relative path that a world predicate reads; None while there is none yet.
+
+    An absolute path stands for itself. `outputs/…` is below the write prefix of the newest attempt
+    of `transition`, or of the transition that the predicate belongs to.
+    """
+    path: str = predicate.params["path"]
+    if path.startswith("/"):
+        return path
+    name = predicate.params.get("transition", own)
+    entry = state.transitions.get(name) if name is not None else None
+    if entry is None or entry.write_prefix is None:
+        return None
+    return entry.write_prefix + path
+
+
+def reads(predicate: Predicate, state: PlanState, own: str | None) -> Selector | None:
+    """What of the world a predicate's answer depends on."""
+    if predicate.name not in WORLD:
+        return None
+    path = where(predicate, state, own)
+    if path is None:
+        return None
+    return selector(state.plan, "prefix" if path.endswith("/") else "exact", path)
+
+
+def judge(predicate: Predicate, state: PlanState, own: str | None) -> tuple[Verdict3, str]:
+    """The answer of a predicate in `STATE`, and why."""
+    params: Mapping[str, Any] = predicate.params
+    if predicate.name == "dependency.satisfied@1":
+        entry = state.transitions.get(params["transition"])
+        status = "not proposed" if entry is None else entry.status
+        return _three(status == "succeeded", f"{params['transition']} is {status}")
+    if predicate.name == "budget.available@1":
+        blocked = unaffordable(state, params["amount"])
+        return _three(blocked is None, "it fits" if blocked is None else blocked.reason)
+    if predicate.name == "lease.acquirable@1":
+        path: str = params["path"]
+        wanted = selector(state.plan, "prefix" if path.endswith("/") else "exact", path)
+        others = leased(state, (wanted,), besides=own)
+        return _three(others is None, "it is free" if others is None else others.reason)
+    return "error", f"{predicate.name} is not answered by the state"
+
+
+def _three(value: bool, reason: str) -> tuple[Verdict3, str]:  # noqa: FBT001
+    return ("true" if value else "false"), reason
+
+
+def stale(state: PlanState, verdicts: Iterable[Verdict], own: str | None = None) -> bool:
+    """Whether an answer is older than the last event that touched what it read.
+
+    Law: decisions count only answers that would be the same if evaluated now.
+    """
+    for verdict in verdicts:
+        predicate = Predicate(name=verdict.name, params=verdict.params)
+        if predicate.name in STATE:
+            if judge(predicate, state, own)[0] != verdict.verdict:
+                return True
+            continue
+        scope = reads(predicate, state, own)
+        if scope is None:
+            continue
+        for seq, touched in reversed(state.touches):
+            if seq <= verdict.at_seq:
+                break
+            if touched.overlaps(scope):
+                return True
+    return False

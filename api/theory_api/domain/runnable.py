@@ -1,0 +1,136 @@
+"""Why a transition is not running: the one list of conditions, in the order they are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from theory_api.domain.evolve import selector
+from theory_api.domain.state import PlanState
+from theory_api.domain.values import Fault
+from theory_api.domain.vector import dimensions
+from theory_core import Selector
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """The first condition that fails."""
+
+    condition: str
+    """The predicate's or condition's name, e.g. `budget.available`."""
+    reason: str
+    """In words, for the person who waits."""
+    detail: Mapping[str, str | int] = field(default_factory=dict)
+
+
+def why(state: PlanState, transition: str) -> Blocked | None:
+    """What `transition` waits for by state alone; None when nothing in the state holds it.
+
+    Admission predicates that read the world, retry delays and the number of executions at once
+    are the runner's to add.
+    """
+    entry = state.transitions[transition]
+    if entry.terminal:
+        return Blocked("transition.ended", f"it has ended: {entry.status}")
+    if entry.status == "applying":
+        return Blocked("transition.applying", f"attempt {entry.attempt} is running")
+    blocked = _plan_blocks(state)
+    if blocked is not None:
+        return blocked
+    if entry.unmet:
+        return _unmet(state, transition)
+    return leased(state, expand(state, transition)) or unaffordable(state, entry.proposed.hold)
+
+
+def _plan_blocks(state: PlanState) -> Blocked | None:
+    if state.terminal:
+        return Blocked("plan.active", f"the plan has ended: {state.status}")
+    if state.cancel is not None:
+        return Blocked("plan.active", "the plan is being cancelled")
+    if state.failing is not None:
+        return Blocked("plan.active", f"the plan is failing: {state.failing.message}")
+    if state.status == "paused":
+        return Blocked("plan.active", "the plan is paused; resume it to go on")
+    if state.breached:
+        return Blocked("budget.available", "a hold was breached; top up the budget to go on")
+    return None
+
+
+def _unmet(state: PlanState, transition: str) -> Blocked:
+    for dependency in state.transitions[transition].proposed.depends_on:
+        before = state.transitions.get(dependency)
+        status = "not proposed" if before is None else before.status
+        if status != "succeeded":
+            reason = f"waits for {dependency}, which is {status}"
+            return Blocked("dependency.satisfied", reason, {"transition": dependency})
+    message = f"{transition} counts unmet dependencies but all succeeded"
+    raise ValueError(message)
+
+
+def expand(state: PlanState, transition: str) -> tuple[Selector, ...]:
+    """The selectors that an admission would lease, with the template part cut off.
+
+    `{execution_id}` stands for a name nobody else has, so two templates collide exactly when
+    they would with any two names that differ: it is replaced by a name of this transition.
+    """
+    entry = state.transitions[transition]
+    stand_in = f"{transition}.{entry.attempt}"
+    return tuple(
+        selector(state.plan, spec.kind, spec.path.replace("{execution_id}", stand_in))
+        for spec in entry.proposed.write_set
+    )
+
+
+def leased(
+    state: PlanState, wanted: tuple[Selector, ...], *, besides: str | None = None
+) -> Blocked | None:
+    """The lease that stands in the way of `wanted`, if one does."""
+    for attempt in state.open.values():
+        if attempt.transition == besides:
+            continue
+        for held in attempt.selectors:
+            for asked in wanted:
+                if held.overlaps(asked):
+                    reason = f"waits for {attempt.transition}, which holds the lease on {held.path}"
+                    return Blocked(
+                        "lease.acquirable",
+                        reason,
+                        {"transition": attempt.transition, "path": str(held.path)},
+                    )
+    return None
+
+
+def unaffordable(state: PlanState, ask: Mapping[str, int]) -> Blocked | None:
+    """The first dimension in which `ask` does not fit beside what is spent and held."""
+    for dimension in dimensions(ask):
+        headroom = state.headroom(dimension)
+        if headroom is not None and ask[dimension] > headroom:
+            held = state.reserved.get(dimension, 0)
+            reason = (
+                f"needs {ask[dimension]} {dimension}, headroom is {headroom}"
+                f" ({held} held by running work)"
+            )
+            detail = {"dimension": dimension, "ask": ask[dimension], "headroom": headroom}
+            return Blocked("budget.available", reason, detail)
+    return None
+
+
+def hopeless(state: PlanState, ask: Mapping[str, int]) -> Fault | None:
+    """The refusal of an ask that cannot fit even when every hold returns unspent."""
+    for dimension in dimensions(ask):
+        limit = state.limit.get(dimension)
+        if limit is None:
+            continue
+        headroom = limit - state.spent.get(dimension, 0)
+        if ask[dimension] > headroom:
+            message = (
+                f"budget exceeded: {dimension} ask {ask[dimension]} is above the headroom"
+                f" {max(headroom, 0)}"
+            )
+            detail: dict[str, str | int] = {
+                "dimension": dimension,
+                "ask": ask[dimension],
+                "headroom": headroom,
+            }
+            return Fault(code="ERR_BUDGET_EXCEEDED", message=message, detail=detail)
+    return None

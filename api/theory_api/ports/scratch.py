@@ -1,0 +1,21 @@
+"""What the orchestrator remembers of one execution outside truth, until it settled."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Scratch(Protocol):
+    """One durable note an execution: its outcome, written before the settle is proposed.
+
+    Law: `load` returns either all of what `save` was given, or None.
+    """
+
+    async def save(self, execution_id: str, outcome: bytes) -> None:
+        """Keep the outcome, atomically and durably; replaces an earlier one."""
+
+    async def load(self, execution_id: str) -> bytes | None:
+        """The outcome, or None."""
+
+    async def drop(self, execution_id: str) -> None:
+        """Forget it; idempotent."""

@@ -1,0 +1,59 @@
+"""What the scheduler's parts share: the ports, the limits, and who listens for progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from theory_api.ports.adapter import Adapter
+from theory_api.ports.artifacts import ArtifactStore
+from theory_api.ports.clock import Clock
+from theory_api.ports.intake import Intakes
+from theory_api.ports.registry import Snapshots
+from theory_api.ports.scratch import Scratch
+from theory_api.ports.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something for people who wait; not part of any ledger."""
+
+    plan: str
+    transition: str
+    phase: str
+    """`prepare`, `run`, or a phase that the processor names."""
+    text: str = ""
+    progress: float | None = None
+    """Share done, 0 to 1, where it is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much at once, and how often the scheduler looks."""
+
+    parallel: int = 4
+    """Executions at once over all plans."""
+    meter_s: float = 0.2
+    """Between two looks at running usage."""
+    poll_s: float = 1.0
+    """Between two looks at admission predicates that were false."""
+    stop_grace_s: float = 30.0
+    """How long a confirmed stop may take before the execution counts as orphaned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The ports of one scheduler. No part of it is global."""
+
+    world: World
+    artifacts: ArtifactStore
+    scratch: Scratch
+    intakes: Intakes
+    snapshots: Snapshots
+    adapters: Mapping[str, Adapter]
+    clock: Clock
+    platform: str
+    """`amd64` or `arm64`: what declared facts of an execution say."""
+    default_adapter: str = "process"
+    pace: Pace = field(default_factory=Pace)
+    notify: Callable[[Notice], None] = lambda _notice: None

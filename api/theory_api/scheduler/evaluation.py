@@ -1,0 +1,94 @@
+"""Evaluate predicates on the world as it is, stamped with the seq that it was read at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from theory_api.domain.predicates import STATE, judge, where
+from theory_api.domain.state import PlanState
+from theory_api.domain.values import Output, Predicate, Verdict, Verdict3
+from theory_api.ports.world import World
+from theory_core import TheoryError
+
+_REASON_CAP = 1024
+
+
+async def evaluate(
+    predicates: Iterable[Predicate],
+    state: PlanState,
+    world: World,
+    *,
+    own: str | None = None,
+    pending: Sequence[Output] = (),
+    prefix: str | None = None,
+) -> tuple[Verdict, ...]:
+    """Verdicts in the order of `predicates`.
+
+    `own` is the transition they belong to; `pending` are artifacts that its running attempt, which
+    writes below `prefix`, is about to bring into the world. An error counts as false and says why.
+    """
+    verdicts: list[Verdict] = []
+    for predicate in predicates:
+        at_seq = state.seq
+        try:
+            verdict, reason = await _one(predicate, state, world, own, pending, prefix)
+        except TheoryError as error:
+            verdict, reason = "error", f"{error.code}: {error.message}"
+        verdicts.append(
+            Verdict(
+                name=predicate.name,
+                params=predicate.params,
+                verdict=verdict,
+                reason=reason[:_REASON_CAP],
+                at_seq=at_seq,
+            )
+        )
+    return tuple(verdicts)
+
+
+async def _one(
+    predicate: Predicate,
+    state: PlanState,
+    world: World,
+    own: str | None,
+    pending: Sequence[Output],
+    prefix: str | None,
+) -> tuple[Verdict3, str]:
+    if predicate.name in STATE:
+        return judge(predicate, state, own)
+    path = where(predicate, state, own)
+    if path is None:
+        return "false", "nothing has been written there yet"
+    mine = pending if prefix is not None and path.startswith(prefix) else ()
+    if predicate.name == "artifact.exists@1":
+        return await _exists(path, state, world, mine)
+    if predicate.name == "file.count_min@1":
+        return await _count(path, int(predicate.params["count"]), state, world, mine)
+    return "error", f"{predicate.name} is not known here"
+
+
+async def _exists(
+    path: str, state: PlanState, world: World, mine: Sequence[Output]
+) -> tuple[Verdict3, str]:
+    if path.endswith("/"):
+        return await _count(path, 1, state, world, mine)
+    if any(output.path == path for output in mine):
+        return "true", f"{path} is there"
+    row = await world.artifact(state.plan, path)
+    return ("false", f"{path} is not there") if row is None else ("true", f"{path} is there")
+
+
+async def _count(
+    path: str, minimum: int, state: PlanState, world: World, mine: Sequence[Output]
+) -> tuple[Verdict3, str]:
+    prefix = path if path.endswith("/") else path + "/"
+    found = {output.path for output in mine if output.path.startswith(prefix)}
+    after = ""
+    while len(found) < minimum:
+        rows = await world.artifacts(state.plan, prefix, after=after)
+        if not rows:
+            break
+        found.update(row.path for row in rows)
+        after = rows[-1].path
+    enough = len(found) >= minimum
+    return ("true" if enough else "false"), f"{len(found)} of {minimum} below {prefix}"

@@ -1,0 +1,129 @@
+"""Resolve an inputs document at admission: references become artifacts, named by their bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from theory_api.domain.references import Reference, find, substitute
+from theory_api.domain.state import PlanState
+from theory_api.domain.values import InputBytes
+from theory_api.ports.artifacts import ArtifactStore
+from theory_api.ports.intake import InputArtifact
+from theory_api.ports.truth import ArtifactRow
+from theory_api.ports.world import World
+from theory_core import TheoryError, canonicalize, inputs_hash, loads_strict
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What an attempt will read."""
+
+    document: bytes
+    """Canonical `{"schema":"v1","params":…}`; artifacts as `{path, cid, size_bytes, mime}`."""
+    inputs_hash: str
+    """Digest in which an artifact counts as its `{cid}` alone."""
+    artifacts: tuple[InputArtifact, ...]
+
+    @property
+    def consumed(self) -> tuple[InputBytes, ...]:
+        """As the ledger lists it."""
+        return tuple(
+            InputBytes(path=item.path, cid=item.cid, size_bytes=item.size_bytes)
+            for item in self.artifacts
+        )
+
+
+class MissingInputError(Exception):
+    """An artifact that inputs name is not in the world yet."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
+async def resolve(
+    state: PlanState, transition: str, world: World, artifacts: ArtifactStore
+) -> Resolved:
+    """Look every reference of a candidate up.
+
+    Raises `MissingInputError`, and `TheoryError` from the stores.
+    """
+    body = await artifacts.get(state.transitions[transition].proposed.inputs)
+    params: Any = loads_strict(body)["params"]
+    found: dict[str, ArtifactRow | list[ArtifactRow]] = {}
+    for reference in find(params):
+        found[reference.place] = await _look_up(reference, state, world)
+
+    def full(reference: Reference) -> Any:  # noqa: ANN401
+        rows = found[reference.place]
+        return [_shape(row) for row in rows] if isinstance(rows, list) else _shape(rows)
+
+    def by_cid(reference: Reference) -> Any:  # noqa: ANN401
+        rows = found[reference.place]
+        return [{"cid": row.cid} for row in rows] if isinstance(rows, list) else {"cid": rows.cid}
+
+    flat: dict[str, ArtifactRow] = {}
+    for rows in found.values():
+        for row in rows if isinstance(rows, list) else (rows,):
+            flat[row.path] = row
+    return Resolved(
+        document=canonicalize({"schema": "v1", "params": substitute(params, full)}),
+        inputs_hash=inputs_hash({"schema": "v1", "params": substitute(params, by_cid)}),
+        artifacts=tuple(
+            InputArtifact(row.path, row.cid, row.size_bytes, row.mime)
+            for _, row in sorted(flat.items())
+        ),
+    )
+
+
+def _shape(row: ArtifactRow) -> dict[str, Any]:
+    return {"path": row.path, "cid": row.cid, "size_bytes": row.size_bytes, "mime": row.mime}
+
+
+async def _look_up(
+    reference: Reference, state: PlanState, world: World
+) -> ArtifactRow | list[ArtifactRow]:
+    path = reference.path
+    if reference.kind == "output":
+        base = state.transitions[reference.transition].write_prefix
+        if base is None:
+            raise MissingInputError(path)
+        path = base + path
+    if not reference.many:
+        row = await world.artifact(state.plan, path)
+        if row is None:
+            raise MissingInputError(path)
+        return row
+    rows: list[ArtifactRow] = []
+    while True:
+        page = await world.artifacts(state.plan, path, after=rows[-1].path if rows else "")
+        if not page:
+            break
+        rows.extend(page)
+    if not rows:
+        raise MissingInputError(path)
+    return rows
+
+
+def with_urls(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs as they travel: every artifact also says where its bytes are fetched."""
+    params = _urls(document["params"])
+    return {"schema": "v1", "params": params}
+
+
+def _urls(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, Mapping):
+        if set(value) == {"path", "cid", "size_bytes", "mime"}:
+            return {**value, "url": f"/inputs/{value['cid']}"}
+        return {name: _urls(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_urls(item) for item in value]
+    return value
+
+
+def missing(error: MissingInputError, place: str) -> TheoryError:
+    """The refusal of a candidate whose input will never come."""
+    message = f"invalid inputs payload: {place} reads {error.path}, which nothing has written"
+    return TheoryError("ERR_INPUTS", message[:1024], {"path": error.path[:512]})

@@ -1,0 +1,67 @@
+"""Everything that one attempt needs, gathered when it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from theory_api.domain.registry import ProcessorSpec, RegistrySnapshot, env_fingerprint
+from theory_api.domain.state import Attempting, PlanState
+from theory_api.ports.intake import InputArtifact
+from theory_api.scheduler.context import Context
+from theory_core import loads_strict
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Everything that one attempt needs, taken from the state when it started."""
+
+    plan: str
+    attempt: Attempting
+    ref: str
+    mode: str
+    timeout_s: float
+    snapshot: RegistrySnapshot
+    spec: ProcessorSpec
+    inputs: Mapping[str, Any]
+    inputs_hash: str
+    fingerprint: str
+    artifacts: tuple[InputArtifact, ...]
+
+    @property
+    def execution_id(self) -> str:
+        """The attempt's name."""
+        return self.attempt.execution_id
+
+
+async def order(context: Context, state: PlanState, attempt: Attempting) -> Order:
+    """Gather what the attempt needs; raises `TheoryError` from the stores."""
+    proposed = state.transitions[attempt.transition].proposed
+    snapshot = await context.snapshots.get(state.registry_snapshot)
+    spec = snapshot.processor(proposed.processor_ref)
+    document: Any = loads_strict(await context.artifacts.get(attempt.inputs))
+    return Order(
+        plan=state.plan,
+        attempt=attempt,
+        ref=proposed.processor_ref,
+        mode=proposed.mode,
+        timeout_s=proposed.timeout_ms / 1000,
+        snapshot=snapshot,
+        spec=spec,
+        inputs=document,
+        inputs_hash=attempt.inputs_hash,
+        fingerprint=env_fingerprint(spec, platform=context.platform, mode=proposed.mode),
+        artifacts=tuple(_artifacts(document["params"])),
+    )
+
+
+def _artifacts(value: Any) -> list[InputArtifact]:  # noqa: ANN401
+    """Every artifact of a resolved inputs document."""
+    if isinstance(value, Mapping):
+        if set(value) == {"path", "cid", "size_bytes", "mime"}:
+            return [InputArtifact(**value)]
+        return [found for item in value.values() for found in _artifacts(item)]
+    if isinstance(value, list):
+        return [found for item in value for found in _artifacts(item)]
+    return []

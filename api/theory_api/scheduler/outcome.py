@@ -1,0 +1,126 @@
+"""What an execution left behind, checked against its envelope, as one durable note."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from theory_api.domain.commands import Complete, Usage
+from theory_api.domain.values import Fault, Output, Verdict
+from theory_api.ports.intake import Received
+from theory_core import TheoryError, canonicalize, digest, loads_strict
+
+INDEX: Final = "outputs.json"
+RECEIPT: Final = "receipt.json"
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """An outcome in scratch: enough to complete the execution after a crash."""
+
+    execution_id: str
+    outcome: str
+    measured: dict[str, int]
+    reported: dict[str, int]
+    envelope: str
+    duration_ms: int
+    error: Fault | None = None
+    receipt: str | None = None
+    outputs_index: str | None = None
+    outputs: tuple[Output, ...] = ()
+    records: tuple[Output, ...] = ()
+    trace: str | None = None
+
+    def encode(self) -> bytes:
+        """Canonical bytes for the scratch."""
+        return canonicalize(msgspec.to_builtins(self))
+
+    def command(self, plan: str, verdicts: tuple[Verdict, ...]) -> Complete:
+        """The completion that it stands for, with its success predicates' verdicts."""
+        return Complete(
+            plan=plan,
+            execution_id=self.execution_id,
+            outcome=self.outcome,
+            usage=Usage(measured=self.measured, reported=self.reported),
+            error=self.error,
+            envelope=self.envelope,
+            receipt=self.receipt,
+            outputs_index=self.outputs_index,
+            outputs=self.outputs,
+            records=self.records,
+            trace=self.trace,
+            duration_ms=self.duration_ms,
+            verdicts=verdicts,
+        )
+
+
+def decode(note: bytes) -> Note:
+    """The note of an earlier owner; raises `TheoryError` `ERR_STORAGE` for anything else."""
+    try:
+        return msgspec.convert(loads_strict(note), Note)
+    except (msgspec.ValidationError, TheoryError) as error:
+        raise TheoryError("ERR_STORAGE", "an outcome note is not readable", {}) from error
+
+
+def check_outputs(
+    envelope: Mapping[str, Any], received: Sequence[Received], write_prefix: str
+) -> tuple[Output, ...]:
+    """The outputs, if envelope, index and what really arrived agree; their cids are ours.
+
+    Raises `TheoryError` `ERR_ADAPTER_INVOCATION`.
+    """
+    arrived = {item.relpath: item for item in received}
+    stated = [
+        {
+            "path": write_prefix + item.relpath,
+            "cid": item.cid,
+            "size_bytes": item.size_bytes,
+            "mime": item.mime,
+        }
+        for item in received
+        if item.relpath.startswith("outputs/")
+    ]
+    stated.sort(key=lambda entry: str(entry["path"]).encode())
+    if [dict(entry) for entry in envelope["outputs"]] != stated:
+        raise _invocation("the envelope's outputs are not those that arrived")
+    index = arrived.get(INDEX)
+    if index is None or index.cid != digest(canonicalize({"outputs": stated})):
+        raise _invocation("the index is not the one of the outputs that arrived")
+    return tuple(msgspec.convert(entry, Output) for entry in stated)
+
+
+def check_receipt(receipt: bytes, expected: Mapping[str, str]) -> dict[str, int]:
+    """The usage that a receipt reports, once its stable fields are those of the request.
+
+    Raises `TheoryError` `ERR_RECEIPT`.
+    """
+    try:
+        fields: Any = loads_strict(receipt)
+    except TheoryError as error:
+        raise TheoryError("ERR_RECEIPT", "the receipt is not strict JSON", {}) from error
+    if not isinstance(fields, dict) or canonicalize(fields) != receipt:
+        raise TheoryError("ERR_RECEIPT", "the receipt is not a canonical object", {})
+    for name, value in expected.items():
+        if fields.get(name) != value:
+            message = f"the receipt's {name} is not that of the request"
+            raise TheoryError("ERR_RECEIPT", message, {"field": name})
+    usage = fields.get("usage", {})
+    if not isinstance(usage, dict):
+        raise TheoryError("ERR_RECEIPT", "the receipt's usage is not an object", {})
+    for amount in usage.values():
+        if type(amount) is not int or not 0 <= amount < 2**53:
+            raise TheoryError("ERR_RECEIPT", "the receipt's usage is not whole numbers", {})
+    return usage
+
+
+def _invocation(reason: str) -> TheoryError:
+    return TheoryError("ERR_ADAPTER_INVOCATION", f"adapter invocation failed: {reason}", {})
+
+
+def fault(error: TheoryError) -> Fault:
+    """An error as event data: facts are texts and whole numbers only."""
+    detail: dict[str, str | int] = {}
+    for name, value in (error.detail or {}).items():
+        detail[name] = value if type(value) in {str, int} else str(value)[:256]
+    return Fault(code=error.code, message=error.message[:1024], detail=detail)

@@ -1,0 +1,202 @@
+"""What came back from an adapter, checked and stored, as the note that completes the execution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from theory_api.domain.settlement import carbon_mg
+from theory_api.domain.values import Fault, Output
+from theory_api.ports.artifacts import Blob
+from theory_api.ports.intake import Received
+from theory_api.scheduler.context import Context
+from theory_api.scheduler.order import Order
+from theory_api.scheduler.outcome import (
+    INDEX,
+    RECEIPT,
+    Note,
+    check_outputs,
+    check_receipt,
+    fault,
+)
+from theory_api.scheduler.trace import Trace
+from theory_core import HASH_SCHEMA, TheoryError, canonicalize
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """An attempt as its adapter handed it back."""
+
+    envelope: Mapping[str, Any]
+    received: tuple[Received, ...]
+    trace: Trace
+    duration_ms: int
+    overrun: Fault | None
+    """Why the scheduler itself stopped it, if it did."""
+
+    @property
+    def arrived(self) -> dict[str, Received]:
+        """What arrived, by relpath."""
+        return {item.relpath: item for item in self.received}
+
+
+async def reckon(context: Context, job: Order, back: Returned) -> Note:
+    """Check what came back and store everything that the completion will name."""
+    outputs: tuple[Output, ...] = ()
+    reported: dict[str, int] = {}
+    receipt: Blob | None = None
+    error = _stated_error(back)
+    try:
+        if error is None:
+            outputs = check_outputs(back.envelope, back.received, job.attempt.write_prefix)
+        reported, receipt = await _receipt(context, job, back, error)
+    except TheoryError as refused:
+        if refused.code not in {"ERR_ADAPTER_INVOCATION", "ERR_RECEIPT"}:
+            raise
+        error, outputs = fault(refused), ()
+    if receipt is None:
+        receipt = await _own_receipt(context, job, back, error)
+    envelope = back.envelope
+    if error is not None and (envelope["status"] == "success" or back.overrun is not None):
+        envelope = _error_envelope(job, error)
+    stored = await context.artifacts.put(canonicalize(envelope))
+    back.trace.event("outcome", status="error" if error else "success")
+    trace = await context.artifacts.put(back.trace.encode())
+    index = back.arrived.get(INDEX) if error is None else None
+    return Note(
+        execution_id=job.execution_id,
+        outcome=_outcome(error),
+        measured=_measured(context, job, back),
+        reported=reported,
+        envelope=stored.cid,
+        duration_ms=back.duration_ms,
+        error=error,
+        receipt=receipt.cid,
+        outputs_index=None if index is None else index.cid,
+        outputs=outputs,
+        records=_records(job, receipt, trace, index),
+        trace=trace.cid,
+    )
+
+
+def _stated_error(back: Returned) -> Fault | None:
+    """The envelope's error; the scheduler's own stop is the reason of what it stopped."""
+    if back.overrun is not None:
+        return back.overrun
+    if back.envelope["status"] == "success":
+        return None
+    stated = back.envelope["error"]
+    return Fault(code=stated["code"], message=stated["message"][:1024])
+
+
+def _outcome(error: Fault | None) -> str:
+    if error is None:
+        return "succeeded"
+    return "cancelled" if error.code == "ERR_CANCELLED" else "failed"
+
+
+async def _receipt(
+    context: Context, job: Order, back: Returned, error: Fault | None
+) -> tuple[dict[str, int], Blob | None]:
+    """The usage that the processor's receipt reports, and the receipt, if it wrote one.
+
+    Raises `TheoryError` `ERR_RECEIPT`: a success needs one; one that lies is worse than none.
+    """
+    arrived = back.arrived.get(RECEIPT)
+    if arrived is None:
+        if error is None:
+            raise TheoryError("ERR_RECEIPT", "the processor delivered no receipt", {})
+        return {}, None
+    body = await context.artifacts.get(arrived.cid)
+    expected = _stable(job) | {"status": "success" if error is None else "error"}
+    if error is None:
+        expected["outputs_index"] = back.arrived[INDEX].cid
+    try:
+        usage = check_receipt(body, expected)
+    except TheoryError:
+        if error is None:
+            raise
+        return {}, None
+    return usage, Blob(arrived.cid, arrived.size_bytes)
+
+
+def _stable(job: Order) -> dict[str, str]:
+    """Receipt fields that the request fixes."""
+    return {
+        "execution_id": job.execution_id,
+        "processor_ref": job.ref,
+        "env_fingerprint": job.fingerprint,
+        "inputs_hash": job.inputs_hash,
+        "hash_schema": HASH_SCHEMA,
+        "mode": job.mode,
+        "registry_snapshot": job.snapshot.id,
+    }
+
+
+async def _own_receipt(context: Context, job: Order, back: Returned, error: Fault | None) -> Blob:
+    """The receipt of an execution that left none worth keeping."""
+    fields: dict[str, Any] = {
+        **_stable(job),
+        "status": "success" if error is None else "error",
+        "processor_info": "unknown",
+        "written_by": "orchestrator",
+        "usage": {},
+        "timestamp_utc": context.clock.now(),
+        "duration_ms": back.duration_ms,
+    }
+    return await context.artifacts.put(canonicalize(fields))
+
+
+def _error_envelope(job: Order, error: Fault) -> dict[str, Any]:
+    """The envelope of a run whose delivery was refused."""
+    return {
+        "status": "error",
+        "execution_id": job.execution_id,
+        "error": {"code": error.code, "message": error.message},
+        "meta": {"env_fingerprint": job.fingerprint},
+    }
+
+
+def _measured(context: Context, job: Order, back: Returned) -> dict[str, int]:
+    """What was counted outside the processor: the adapter's dimensions, bytes, and their carbon."""
+    adapter = context.adapters[job.attempt.adapter]
+    usage = dict(adapter.measured(job.execution_id).usage)
+    read = sum(item.size_bytes for item in job.artifacts)
+    usage["io_bytes"] = read + sum(item.size_bytes for item in back.received)
+    if "cpu_ms" in usage:
+        usage["co2_mg"] = carbon_mg(
+            cpu_ms=usage["cpu_ms"],
+            gpu_ms=usage.get("gpu_ms", 0),
+            watts=job.spec.watts,
+            g_per_kwh=job.snapshot.g_per_kwh,
+        )
+    return usage
+
+
+def _records(job: Order, receipt: Blob, trace: Blob, index: Received | None) -> tuple[Output, ...]:
+    own = f"/artifacts/execution/{job.execution_id}/"
+    records = [
+        Output(
+            path=own + "determinism.json",
+            cid=receipt.cid,
+            size_bytes=receipt.size_bytes,
+            mime="application/json",
+        ),
+        Output(
+            path=own + "trace.jsonl",
+            cid=trace.cid,
+            size_bytes=trace.size_bytes,
+            mime="application/x-ndjson",
+        ),
+    ]
+    if index is not None:
+        records.append(
+            Output(
+                path=job.attempt.write_prefix + INDEX,
+                cid=index.cid,
+                size_bytes=index.size_bytes,
+                mime="application/json",
+            )
+        )
+    return tuple(records)

@@ -1,0 +1,357 @@
+"""What is due on each plan after every commit: admissions, executions, the goal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from theory_api.domain import commands as cmd
+from theory_api.domain.decision import Delay, Start, Stop
+from theory_api.domain.registry import ProcessorSpec, env_fingerprint
+from theory_api.domain.runnable import Blocked, hopeless, why
+from theory_api.domain.state import PlanState
+from theory_api.domain.values import Fault, SelectorSpec
+from theory_api.scheduler.context import Context, Notice
+from theory_api.scheduler.evaluation import evaluate
+from theory_api.scheduler.execution import execute
+from theory_api.scheduler.inputs import MissingInputError, missing, resolve
+from theory_api.scheduler.order import order
+from theory_api.scheduler.outcome import Note, fault
+from theory_api.scheduler.writer import Committed, Writer
+from theory_core import TheoryError, WorldPath, execution_id, expand_prefix
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Desk:
+    """What the runner keeps of one plan; all of it can be lost."""
+
+    delayed: dict[str, float] = field(default_factory=dict)
+    """Transition -> monotonic time before which its next attempt is not proposed."""
+    blocked: dict[str, Blocked] = field(default_factory=dict)
+    """Conditions outside the state that hold a candidate."""
+    dirty: bool = False
+    task: asyncio.Task[None] | None = None
+    timer: asyncio.Task[None] | None = None
+
+
+class Runner:
+    """Turns runnable transitions into admissions, and started executions into completions.
+
+    It has no say: what it proposes is decided by `decide`, and may come to nothing.
+    """
+
+    def __init__(self, context: Context, writer: Writer, *, owner: str) -> None:
+        self._context = context
+        self._writer = writer
+        self._owner = owner
+        self._desks: dict[str, _Desk] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._running: set[str] = set()
+        self._waiting: dict[str, None] = {}
+        self._prepared: dict[tuple[str, str, str], asyncio.Task[None]] = {}
+        self.failed: Callable[[BaseException], None] = lambda _error: None
+
+    # -- what the engine calls --------------------------------------------------------------
+
+    def committed(self, commit: Committed) -> None:
+        """Carry out a commit's effects, and look at the plan again."""
+        for effect in commit.effects:
+            match effect:
+                case Start(execution_id=name):
+                    self.begin(commit.state, name)
+                case Stop(execution_id=name):
+                    self._spawn(self._stop(commit.state, name))
+                case Delay(transition=name, delay_ms=delay):
+                    until = self._context.clock.monotonic() + delay / 1000
+                    self._desk(commit.plan).delayed[name] = until
+        if commit.state.terminal:
+            self._forget(commit.plan)
+        else:
+            self.touch(commit.plan)
+
+    def touch(self, plan: str) -> None:
+        """Look at a plan as soon as possible."""
+        desk = self._desk(plan)
+        desk.dirty = True
+        if desk.task is None or desk.task.done():
+            desk.task = self._spawn(self._tend(plan, desk))
+
+    def blocked(self, plan: str, transition: str) -> Blocked | None:
+        """The condition outside the plan's state that holds a candidate, if there is one."""
+        desk = self._desks.get(plan)
+        if desk is None:
+            return None
+        until = desk.delayed.get(transition)
+        if until is not None and until > self._context.clock.monotonic():
+            return Blocked("retry.delay", "waits before its next attempt")
+        return desk.blocked.get(transition)
+
+    async def stop(self) -> None:
+        """Abandon what runs; its executions stay open in the ledger and are recovered."""
+        tasks = {*self._tasks, *self._prepared.values()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    # -- tasks ------------------------------------------------------------------------------
+
+    def _desk(self, plan: str) -> _Desk:
+        return self._desks.setdefault(plan, _Desk())
+
+    def _forget(self, plan: str) -> None:
+        desk = self._desks.pop(plan, None)
+        self._waiting.pop(plan, None)
+        if desk is not None and desk.timer is not None:
+            desk.timer.cancel()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._reap)
+        return task
+
+    def _reap(self, task: asyncio.Task[Any]) -> None:
+        """Law: nothing is swallowed; a task that failed stops the engine, loudly."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failed(error)
+
+    # -- due work ---------------------------------------------------------------------------
+
+    async def _tend(self, plan: str, desk: _Desk) -> None:
+        """Propose everything that is due, until nothing changes any more."""
+        while desk.dirty:
+            desk.dirty = False
+            state = await self._writer.load(plan)
+            if state.terminal:
+                return
+            try:
+                if not state.unfinished and not state.open:
+                    await self._conclude(state)
+                else:
+                    await self._consider(state, desk)
+            except TheoryError as error:
+                if error.code not in {"ERR_UNAVAILABLE", "ERR_NOT_WRITER", "ERR_CONFLICT"}:
+                    raise
+                log.warning("error." + error.code, plan=plan, reason=error.message)
+                if self._writer.lost is not None:
+                    return
+                self._look_again(plan, desk, self._context.pace.poll_s)
+
+    async def _conclude(self, state: PlanState) -> None:
+        verdicts = await evaluate(state.goal, state, self._context.world)
+        answer = await self._writer.submit(cmd.Conclude(plan=state.plan, verdicts=verdicts))
+        if answer.stale:
+            self.touch(state.plan)
+
+    async def _consider(self, state: PlanState, desk: _Desk) -> None:
+        """Try each candidate in turn; remember why the others wait."""
+        desk.blocked.clear()
+        soonest: float | None = None
+        absent: dict[str, MissingInputError] = {}
+        for name in list(state.candidates):
+            wait = desk.delayed.get(name, 0.0) - self._context.clock.monotonic()
+            if wait > 0:
+                soonest = wait if soonest is None else min(soonest, wait)
+                continue
+            desk.delayed.pop(name, None)
+            try:
+                held = await self._try(state, name)
+            except MissingInputError as error:
+                absent[name] = error
+                held = Blocked("artifact.exists", f"waits for {error.path}, which is not there")
+            if held is not None:
+                desk.blocked[name] = held
+                if held.condition.endswith("@1"):
+                    soonest = min(soonest or self._context.pace.poll_s, self._context.pace.poll_s)
+        if absent and not state.open and not desk.dirty and soonest is None:
+            for name, error in absent.items():
+                entry = state.transitions[name]
+                await self._refuse(state, name, entry.attempt, fault(missing(error, name)))
+        if soonest is not None:
+            self._look_again(state.plan, desk, soonest)
+
+    def _look_again(self, plan: str, desk: _Desk, seconds: float) -> None:
+        if desk.timer is not None:
+            desk.timer.cancel()
+
+        async def later() -> None:
+            await self._context.clock.sleep(seconds)
+            desk.timer = None
+            self.touch(plan)
+
+        desk.timer = self._spawn(later())
+
+    async def _try(self, state: PlanState, name: str) -> Blocked | None:
+        """Propose the admission of one candidate, or say what holds it."""
+        entry = state.transitions[name]
+        hold = entry.proposed.hold
+        no_hope = hopeless(state, hold)
+        if no_hope is not None and not state.breached and state.status == "active":
+            await self._refuse(state, name, entry.attempt, no_hope)
+            return None
+        blocked = why(state, name)
+        if blocked is not None:
+            return None
+        if len(self._running) >= self._context.pace.parallel:
+            self._waiting[state.plan] = None
+            return Blocked("execution.capacity", "waits for a place among the running executions")
+        attempt = entry.attempt
+        try:
+            admission = await self._admission(state, name)
+        except TheoryError as error:
+            if error.code in {"ERR_UNAVAILABLE", "ERR_STORAGE"}:
+                raise
+            await self._refuse(state, name, attempt, fault(error))
+            return None
+        if isinstance(admission, Blocked):
+            return admission
+        answer = await self._writer.submit(admission)
+        if answer.stale:
+            self.touch(state.plan)
+        return None
+
+    async def _refuse(self, state: PlanState, name: str, attempt: int, error: Fault) -> None:
+        command = cmd.Refuse(plan=state.plan, transition=name, attempt=attempt, error=error)
+        await self._writer.submit(command)
+
+    async def _admission(self, state: PlanState, name: str) -> cmd.Admit | Blocked:
+        """Everything that admission needs; `ERR_*` when it can never have it."""
+        context, entry = self._context, state.transitions[name]
+        proposed, attempt = entry.proposed, entry.attempt
+        adapter = proposed.adapter or context.default_adapter
+        if adapter not in context.adapters:
+            known = ", ".join(sorted(context.adapters))
+            message = f"no adapter {adapter!r} here; known are {known}"
+            raise TheoryError("ERR_ADAPTER_INVOCATION", message, {"adapter": adapter})
+        snapshot = await context.snapshots.get(state.registry_snapshot)
+        spec = snapshot.processor(proposed.processor_ref)
+        await self._prepare(state.plan, name, adapter, proposed.processor_ref, proposed.mode)
+        resolved = await resolve(state, name, context.world, context.artifacts)
+        spec.check_inputs(resolved.document)
+        verdicts = await evaluate(proposed.admission, state, context.world, own=name)
+        for verdict in verdicts:
+            if verdict.verdict != "true":
+                return Blocked(verdict.name, verdict.reason)
+        ident = execution_id(state.plan, name, attempt)
+        stored = await context.artifacts.put(resolved.document)
+        return cmd.Admit(
+            plan=state.plan,
+            transition=name,
+            attempt=attempt,
+            execution_id=ident,
+            write_prefix=_relative(state.plan, proposed.write_prefix, ident),
+            write_set=_write_set(state.plan, proposed.write_set, ident),
+            inputs=stored.cid,
+            inputs_hash=resolved.inputs_hash,
+            consumed=resolved.consumed,
+            secrets=_secrets(spec, proposed.mode),
+            verdicts=verdicts,
+            adapter=adapter,
+            env_fingerprint=env_fingerprint(spec, platform=context.platform, mode=proposed.mode),
+            owner=self._owner,
+            epoch=self._writer.epoch,
+        )
+
+    async def _prepare(self, plan: str, name: str, adapter: str, ref: str, mode: str) -> None:
+        """Have the adapter ready before anything is reserved; once for all who need the same."""
+        key = (adapter, ref, mode)
+        task = self._prepared.get(key)
+        if task is None or (task.done() and (task.cancelled() or task.exception())):
+
+            def tell(text: str) -> None:
+                self._context.notify(Notice(plan, name, "prepare", text))
+
+            work = self._context.adapters[adapter].prepare(ref=ref, mode=mode, on_progress=tell)
+            task = self._prepared[key] = asyncio.ensure_future(_awaited(work))
+        await asyncio.shield(task)
+
+    # -- executions -------------------------------------------------------------------------
+
+    def begin(self, state: PlanState, name: str) -> None:
+        """Run an admitted execution in a task of its own."""
+        self._running.add(name)
+        self._spawn(self._execute(state, name))
+
+    async def _execute(self, state: PlanState, name: str) -> None:
+        attempt = state.open[name]
+        try:
+            job = await order(self._context, state, attempt)
+            note = await execute(self._context, job)
+            await self.complete(state.plan, note)
+        finally:
+            self._running.discard(name)
+            waiting, self._waiting = self._waiting, {}
+            for plan in waiting:
+                self.touch(plan)
+
+    async def complete(self, plan: str, note: Note) -> None:
+        """Propose a completion until it is decided, then clean up behind the execution."""
+        context = self._context
+        while True:
+            state = await self._writer.load(plan)
+            attempt = state.open.get(note.execution_id)
+            if attempt is None:
+                break
+            proposed = state.transitions[attempt.transition].proposed
+            verdicts = await evaluate(
+                proposed.success if note.outcome == "succeeded" else (),
+                state,
+                context.world,
+                own=attempt.transition,
+                pending=note.outputs,
+                prefix=attempt.write_prefix,
+            )
+            try:
+                answer = await self._writer.submit(note.command(plan, verdicts))
+            except TheoryError as error:
+                if error.code != "ERR_UNAVAILABLE" or self._writer.lost is not None:
+                    raise
+                await context.clock.sleep(context.pace.poll_s)
+                continue
+            if not answer.stale:
+                break
+        if attempt is not None:
+            event = "execution.settle" if note.error is None else "execution.fail"
+            code = None if note.error is None else note.error.code
+            log.info(event, execution_id=note.execution_id, elapsed_ms=note.duration_ms, code=code)
+        await self.release(note.execution_id, attempt.adapter if attempt else None)
+
+    async def release(self, name: str, adapter: str | None) -> None:
+        """Forget an execution that is settled."""
+        if adapter is not None:
+            await self._context.adapters[adapter].release(name)
+        await self._context.scratch.drop(name)
+
+    async def _stop(self, state: PlanState, name: str) -> None:
+        """Ask the adapter to stop; the execution's own task reports how it ended."""
+        attempt = state.open.get(name)
+        if attempt is not None:
+            await self._context.adapters[attempt.adapter].cancel(name)
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
+
+
+def _relative(plan: str, template: str, ident: str) -> str:
+    return expand_prefix(template, ident, root=plan).relative
+
+
+def _write_set(plan: str, specs: tuple[SelectorSpec, ...], ident: str) -> tuple[SelectorSpec, ...]:
+    expanded = []
+    for spec in specs:
+        path = WorldPath(spec.path.replace("{execution_id}", ident), root=plan)
+        expanded.append(SelectorSpec(kind=spec.kind, path=path.relative))
+    return tuple(expanded)
+
+
+def _secrets(spec: ProcessorSpec, mode: str) -> tuple[str, ...]:
+    return tuple(sorted(spec.secrets_required)) if mode == "real" else ()

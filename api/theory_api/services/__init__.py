@@ -1,0 +1,1 @@
+"""The use cases that web and command line share."""

@@ -1,0 +1,193 @@
+"""What people do with plans: apply a document, cancel, pause, resume, top up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from theory_api.domain import commands as cmd
+from theory_api.domain.document import PlanDocument, read
+from theory_api.domain.planning import Planned, resolve
+from theory_api.domain.references import ATTACHMENTS, Reference, substitute
+from theory_api.domain.registry import RegistrySnapshot
+from theory_api.domain.values import Output
+from theory_api.ports.artifacts import ArtifactStore
+from theory_api.ports.registry import Snapshots
+from theory_api.ports.truth import IdempotencyRow
+from theory_api.scheduler.writer import Answer
+from theory_core import LIMITS, TheoryError, WorldPath, canonicalize, digest
+
+_PLACEHOLDER: Final[Mapping[str, Any]] = {
+    "path": "/artifacts/placeholder",
+    "cid": "b3:" + "0" * 64,
+    "size_bytes": 0,
+    "mime": "application/octet-stream",
+}
+"""Stands for an artifact where inputs are checked before it exists."""
+
+
+class Submitter(Protocol):
+    """The part of the scheduler that services need to change plans."""
+
+    async def submit(
+        self, command: cmd.Command, *, idempotency: IdempotencyRow | None = None
+    ) -> Answer:
+        """Have a command judged; returns after its commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """Bytes that a person hands over with a plan."""
+
+    data: bytes
+    mime: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What applying a document came to."""
+
+    plan: str
+    created: bool
+    """False when this very document had been applied before: the plan goes on as it is."""
+    replayed: bytes | None = None
+    """The stored answer of an earlier request with the same idempotency key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A checked document, and what it stands for."""
+
+    document: PlanDocument
+    planned: Planned
+    snapshot: RegistrySnapshot
+    body: bytes
+    """Canonical document and attachments' digests: what makes two applications the same."""
+
+
+class PlanCommands:
+    """Every change of a plan goes through here, for web and command line alike."""
+
+    def __init__(
+        self,
+        engine: Submitter,
+        artifacts: ArtifactStore,
+        snapshots: Snapshots,
+        *,
+        ci: bool,
+        default_adapter: str = "process",
+    ) -> None:
+        self._engine = engine
+        self._artifacts = artifacts
+        self._snapshots = snapshots
+        self._ci = ci
+        self._default_adapter = default_adapter
+
+    async def apply(
+        self,
+        document: Mapping[str, Any],
+        *,
+        tenant: str,
+        by: str,
+        attachments: Mapping[str, Attachment] | None = None,
+        idempotency: IdempotencyRow | None = None,
+    ) -> Applied:
+        """Bring a plan into being, or find that this document did so before.
+
+        Raises `TheoryError`: `ERR_PLAN_INVALID` with the place, `ERR_INPUTS` with the place,
+        `ERR_NOT_FOUND` (processor, policy), `ERR_IMAGE_UNPINNED`, `ERR_CI_SAFETY`,
+        `ERR_CONFLICT` (another document has this plan's name), `ERR_REGISTRY_MISMATCH` (it asks
+        for another snapshot), and what the stores raise.
+        """
+        attached = dict(attachments or {})
+        draft = self.draft(document, tenant=tenant, attached=attached)
+        outputs = [await self._attach(name, item) for name, item in sorted(attached.items())]
+        stored = await self._artifacts.put(draft.body)
+        for body in draft.planned.inputs.values():
+            await self._artifacts.put(body)
+        await self._snapshots.pin()
+        command = cmd.CreatePlan(
+            plan=draft.planned.plan,
+            by=by,
+            document=stored.cid,
+            limit=draft.planned.limit,
+            policy=draft.snapshot.policy(draft.document.policy),
+            lane=draft.document.lane,
+            registry_snapshot=draft.snapshot.id,
+            goal=draft.document.goal,
+            invariants=draft.document.invariants,
+            proposals=draft.planned.proposals,
+            attachments=tuple(outputs),
+        )
+        answer = await self._engine.submit(command, idempotency=idempotency)
+        return Applied(draft.planned.plan, bool(answer.events), answer.replayed)
+
+    def draft(
+        self, document: Mapping[str, Any], *, tenant: str, attached: Mapping[str, Attachment]
+    ) -> Draft:
+        """Check a document without any effect; raises what `apply` raises for its faults."""
+        typed = read(document)
+        snapshot = self._snapshots.current
+        if typed.registry_snapshot not in {None, snapshot.id}:
+            message = "the plan asks for another registry snapshot than the current one"
+            raise TheoryError("ERR_REGISTRY_MISMATCH", message, {"snapshot": snapshot.id})
+        for name in attached:
+            _check_name(name)
+        planned = resolve(typed, tenant=tenant, snapshot=snapshot, attached=attached)
+        self._guard_ci(typed)
+        for name, params in planned.params.items():
+            spec = snapshot.processor(typed.transitions[name].processor_ref)
+            filled = canonicalize({"schema": "v1", "params": substitute(params, _stand_in)})
+            try:
+                spec.check_inputs(filled)
+            except TheoryError as error:
+                message = f"$.transitions.{name}.inputs: {error.message}"
+                raise TheoryError(error.code, message, dict(error.detail)) from error
+        digests = {name: digest(item.data) for name, item in sorted(attached.items())}
+        body = canonicalize({"document": dict(document), "attachments": digests})
+        if len(body) > LIMITS["request_body_bytes"]:
+            raise TheoryError("ERR_TOO_LARGE", "the plan document is too large", {})
+        return Draft(typed, planned, snapshot, body)
+
+    async def cancel(self, plan: str, *, by: str, reason: str) -> Answer:
+        """Stop a plan; it is cancelled once every stop is confirmed. Again: no change."""
+        return await self._engine.submit(cmd.CancelPlan(plan=plan, by=by, reason=reason))
+
+    async def pause(self, plan: str, *, by: str, reason: str) -> Answer:
+        """Admit nothing more until resumed; what runs goes on."""
+        return await self._engine.submit(cmd.PausePlan(plan=plan, by=by, reason=reason))
+
+    async def resume(self, plan: str, *, by: str, reason: str) -> Answer:
+        """Admit again."""
+        return await self._engine.submit(cmd.ResumePlan(plan=plan, by=by, reason=reason))
+
+    async def topup(self, plan: str, *, by: str, amount: Mapping[str, int]) -> Answer:
+        """Raise limits; clears a breach, and a plan that waits for budget goes on."""
+        return await self._engine.submit(cmd.TopUp(plan=plan, by=by, amount=amount))
+
+    def _guard_ci(self, document: PlanDocument) -> None:
+        """Law: under CI nothing runs in mode real, and no adapter is asked."""
+        if self._ci and any(entry.mode == "real" for entry in document.transitions.values()):
+            raise TheoryError("ERR_CI_SAFETY", "Refusing to run mode=real in CI", {})
+
+    async def _attach(self, name: str, item: Attachment) -> Output:
+        blob = await self._artifacts.put(item.data)
+        path = ATTACHMENTS + name
+        return Output(path=path, cid=blob.cid, size_bytes=blob.size_bytes, mime=item.mime)
+
+
+def _check_name(name: str) -> None:
+    """An attachment's name is one canonical path segment."""
+    try:
+        path = WorldPath(ATTACHMENTS + name, root="/world/x/x")
+    except TheoryError as error:
+        message = f"an attachment cannot have this name: {error.message}"
+        raise TheoryError(error.code, message, dict(error.detail)) from error
+    if path.segments[-1] != name or len(path.segments) != 2:  # noqa: PLR2004
+        message = "an attachment's name is one segment, in its canonical form"
+        raise TheoryError("ERR_INPUTS", message, {"name": name[:64]})
+
+
+def _stand_in(reference: Reference) -> Any:  # noqa: ANN401
+    return [dict(_PLACEHOLDER)] if reference.many else dict(_PLACEHOLDER)
