@@ -70,8 +70,8 @@ class Hasher:
 class WorldPath:
     """A canonical address: `/world/{tenant}/{plan}/{facet}[/{segment}…][/]`; frozen, hashable.
 
-    `text` is absolute, a `world://` URI, or plan-relative (`/{facet}/…`); then `root` names the plan:
-    `/world/{tenant}/{plan}` or any WorldPath inside it. Errors, the first step that fails and there
+    `text` is absolute, a `world://` URI, or plan-relative (`/{facet}/…`); then `root` names the
+    plan: `/world/{tenant}/{plan}` or any WorldPath inside it. Errors, the first step that fails and there
     the leftmost segment: `ERR_PATH_TOO_LONG`, `ERR_PATH_SYNTAX`, `ERR_PERCENT_DECODE`,
     `ERR_DECODED_SLASH`, `ERR_DOT_SEGMENTS`, `ERR_FORBIDDEN_SEGMENT`, `ERR_SEGMENT_TOO_LONG`,
     `ERR_BAD_FACET`. `WorldPath(str(p)) == p`. Source: spec, WorldPath.
@@ -165,8 +165,8 @@ def expand_prefix(
 ) -> WorldPath:
     """Write prefix of an execution: the template with `{execution_id}` replaced, canonical.
 
-    Errors: `ERR_PREFIX_TEMPLATE` unless the placeholder stands exactly once, as a whole segment after
-    the facet, without any other brace; `ERR_SELECTOR_KIND_MISMATCH` without a trailing slash;
+    Errors: `ERR_PREFIX_TEMPLATE` unless the placeholder stands exactly once, as a whole segment
+    after the facet, without any other brace; `ERR_SELECTOR_KIND_MISMATCH` without a trailing slash;
     `ERR_INPUTS` for a bad execution id; those of `WorldPath` and `check_writable`.
     """
 
@@ -269,3 +269,102 @@ class Verifier:
         self,
     ) -> tuple[int, tuple[int, str] | None, bool, tuple[int | None, str, int] | None, str]:
         """Count, head, anchored, fault (seq, reason, line) and verdict; once only."""
+
+RUN_SUBPROTOCOL: Final[str]
+"""The WebSocket subprotocol of a run: `theory.run.v1`."""
+
+def validate_envelope(
+    envelope: Mapping[str, object] | bytes,
+    /,
+    *,
+    execution_id: str | None = None,
+    write_prefix: str | WorldPath | None = None,
+    expected_digest: str | None = None,
+) -> dict[str, Any]:
+    """The envelope as a dict, if it is one and answers what was asked; closed, nothing is dropped.
+
+    `envelope` is an object or JSON text in bytes; what is None is not compared. With `execution_id` it
+    is judged as the answer to that request: `image_digest` is there exactly when `expected_digest` is
+    given. `write_prefix` is expanded and ends in a slash.
+
+    Errors: `ERR_ADAPTER_INVOCATION` (malformed, with `place` and `problem`; of another execution;
+    "invalid index_path root"; outputs not canonical or not sorted by path, with `index`),
+    `ERR_OUTPUT_DUPLICATE`, `ERR_OUTPUT_PREFIX`, `ERR_REGISTRY_MISMATCH` for another image digest, the
+    codes of `canonicalize` and `loads_strict`. Source: spec, envelope.
+    """
+
+def success_envelope(
+    execution_id: str,
+    outputs: Sequence[Mapping[str, object]],
+    *,
+    write_prefix: str | WorldPath,
+    env_fingerprint: str,
+    image_digest: str | None = None,
+) -> bytes:
+    """Canonical bytes of a success; `outputs` are `{path, cid, size_bytes, mime}` in any order.
+
+    Paths are plan-relative and canonical, below `outputs/` of the write prefix. Errors as
+    `validate_envelope`. Source: spec, envelope.
+    """
+
+def error_envelope(
+    execution_id: str,
+    code: str,
+    *,
+    env_fingerprint: str,
+    reason: str | None = None,
+    stderr_tail: bytes | str | None = None,
+) -> bytes:
+    """Canonical bytes of an error.
+
+    The message is the catalogue's summary of `code`; `reason` follows it and a colon, unless it
+    starts with the summary. `reason` is one line with validated fields, never exception text; with
+    the summary at most 1024 bytes. `stderr_tail` is redacted already; it is cut to its last 2 KiB.
+
+    Errors: `ERR_INPUTS` for an unknown code, else as `validate_envelope`. Source: spec, envelope.
+    """
+
+def validate_frame(frame: bytes | str, /, direction: Literal["client", "server"]) -> dict[str, Any]:
+    """A text frame of `theory.run.v1` that the named side sent, as `{"kind", "seq"?, "content"}`.
+
+    Unknown members are refused in frames of clients and left out of frames of servers. Clients send
+    `RunOpen{role, execution_id, payload?, resume_from?}` (payload from the role client alone) and
+    `Control{op, budget?}` (budget exactly with `set_budget`), without seq. Servers send
+    `Ack{execution_id, state, image_digest?}` and `Gap{from, to}` with seq 0, and with seq from 1
+    `Token{text}`, `Frame{stream, index, mime, data}` (base64), `Log{level, message}` (level debug,
+    info, warning or error; at most 64 KiB), `Event{phase, progress?, usage?}` (progress 0 to 1, usage
+    by budget dimension) and `RunResult`, an envelope.
+
+    Errors, `close` in the detail being the WebSocket close code that answers: `ERR_WS_PROTOCOL` with
+    1002 for a wrong kind, 1008 for wrong content (`place` and `problem` name the member);
+    `ERR_TOO_LARGE` with 1009 over 8 MiB; a RunResult has the codes of `validate_envelope` with 1008.
+    Source: spec, run.v1.
+    """
+
+def encode_frame(kind: str, content: Mapping[str, object], *, seq: int | None = None) -> bytes:
+    """Canonical text of a frame; every member has to be known. Errors as `validate_frame`."""
+
+@final
+class RunProtocol:
+    """One end of one connection of `theory.run.v1`: what may be said when; does no IO.
+
+    `side` is the end that is held here. `RunOpen` comes first, then `Ack`, then the run's frames from
+    `resume_from` + 1 without holes (`Gap` covers what is gone), one `RunResult`, nothing after it;
+    `Control` from controllers alone. A refused frame leaves the state as it was; close with the
+    detail's `close`. Source: spec, run.v1.
+    """
+
+    def __new__(cls, side: Literal["client", "server"]) -> RunProtocol: ...
+    def receive(self, frame: bytes | str, /) -> dict[str, Any]:
+        """A frame of the other end, as `validate_frame`; `ERR_WS_PROTOCOL` out of order too."""
+
+    def send(self, kind: str, content: Mapping[str, object], *, seq: int | None = None) -> bytes:
+        """Text of a frame of this end, as `encode_frame`; `ERR_WS_PROTOCOL` out of order too."""
+
+    @property
+    def phase(self) -> Literal["opening", "greeting", "running", "done"]:
+        """Where the connection stands."""
+
+    @property
+    def next_seq(self) -> int:
+        """Number of the run's next frame on this connection."""

@@ -14,9 +14,7 @@ class TheoryError(ValueError):
     message: str
     detail: dict[str, object]
 
-    def __init__(
-        self, code: str, message: str, detail: Mapping[str, object] | None = None
-    ) -> None:
+    def __init__(self, code: str, message: str, detail: Mapping[str, object] | None = None) -> None:
         """Keep the arguments as they are; `detail` is copied."""
         self.code = code
         self.message = message

@@ -33,7 +33,7 @@ fn digest_file(path: &Bound<'_, PyAny>, threads: Option<&Bound<'_, PyAny>>) -> P
     let py = path.py();
     guard(py, || {
         let path = path.extract::<PathBuf>().map_err(|_| wrong_type("path is not a path"))?;
-        let threads = threads.map(|count| count.extract::<usize>()).transpose();
+        let threads = threads.map(PyAnyMethods::extract::<usize>).transpose();
         let threads = threads.map_err(|_| wrong_type("threads is not a positive int"))?;
         py.detach(|| {
             let mut file = File::open(path).map_err(|fault| match fault.kind() {

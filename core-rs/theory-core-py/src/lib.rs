@@ -3,9 +3,12 @@
 mod catalogue;
 mod chain;
 mod digest;
+mod envelope;
 mod error;
+mod frames;
 mod json;
 mod path;
+mod protocol;
 mod selector;
 mod verify;
 
@@ -24,6 +27,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     catalogue::add(module)?;
     chain::add(module)?;
     verify::add(module)?;
+    envelope::add(module)?;
+    frames::add(module)?;
+    protocol::add(module)?;
     let limits = PyDict::new(module.py());
     for (name, value) in theory_core::limits::LIMITS {
         limits.set_item(name, value)?;

@@ -140,10 +140,7 @@ fn check_outputs(paths: &Bound<'_, PyAny>) -> PyResult<()> {
 
 #[pyfunction]
 #[pyo3(signature = (prefix, rels, /))]
-fn resolve_outputs(
-    prefix: &Bound<'_, PyAny>,
-    rels: &Bound<'_, PyAny>,
-) -> PyResult<Vec<WorldPath>> {
+fn resolve_outputs(prefix: &Bound<'_, PyAny>, rels: &Bound<'_, PyAny>) -> PyResult<Vec<WorldPath>> {
     guard(prefix.py(), || {
         let prefix = existing(prefix)?;
         let rels = rels.extract::<Vec<Bound<'_, PyAny>>>();

@@ -14,7 +14,8 @@ use crate::selector::{Kind, Selector};
 pub fn resolve_outputs<T: AsRef<[u8]>>(prefix: &WorldPath, rels: &[T]) -> Result<Vec<WorldPath>> {
     let mut paths = Vec::with_capacity(rels.len());
     for (index, rel) in rels.iter().enumerate() {
-        let path = prefix.join_bytes(rel.as_ref()).and_then(|path| Selector::new(Kind::Exact, path));
+        let path =
+            prefix.join_bytes(rel.as_ref()).and_then(|path| Selector::new(Kind::Exact, path));
         paths.push(path.map_err(|error| error.with("index", index))?.path().clone());
     }
     check_outputs(&paths)?;

@@ -7,16 +7,8 @@ use crate::limits::{PATH_BYTES, SEGMENT_BYTES};
 use crate::unicode::{fold, is_visible};
 
 /// Facets that an address may name; the last four exist where the registry declares them.
-pub const FACETS: [&str; 8] = [
-    "artifacts",
-    "streams",
-    "plan",
-    "ledger",
-    "senses",
-    "effectors",
-    "memories",
-    "conversations",
-];
+pub const FACETS: [&str; 8] =
+    ["artifacts", "streams", "plan", "ledger", "senses", "effectors", "memories", "conversations"];
 
 /// Segments that no path may contain.
 const FORBIDDEN: [&str; 3] = [".git", ".well-known", ".theory"];
@@ -223,7 +215,8 @@ impl WorldPath {
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         let same = self.segments.len() == other.segments.len() && self.starts_with(other);
-        same || (self.prefix && other.starts_with(self)) || (other.prefix && self.starts_with(other))
+        same || (self.prefix && other.starts_with(self))
+            || (other.prefix && self.starts_with(other))
     }
 
     /// Whether the segment list of `ancestor` begins (or is) the one of this path.

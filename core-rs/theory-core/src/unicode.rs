@@ -21,7 +21,7 @@ pub fn has_noncharacter(text: &str) -> bool {
     !text.is_ascii() && text.chars().any(is_noncharacter)
 }
 
-fn is_noncharacter(character: char) -> bool {
+pub(crate) fn is_noncharacter(character: char) -> bool {
     let point = u32::from(character);
     point & 0xfffe == 0xfffe || (0xfdd0..=0xfdef).contains(&point)
 }
