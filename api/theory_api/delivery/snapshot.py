@@ -78,9 +78,9 @@ def load_registry(folder: Path) -> RegistrySnapshot:
     found = _read(folder)
     schemas = {file.parts["name"]: file.document.data for file in found.of("schema")}
     _check_schemas(found, schemas)
+    _check_prompts(found)
     _check_processors(found, schemas)
     _check_policies(found)
-    _check_prompts(found)
     _check_predicates(found)
     _check_pins(found)
     return RegistrySnapshot.from_document(canonicalize(_contents(found, schemas)))

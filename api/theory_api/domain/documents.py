@@ -200,7 +200,7 @@ class _Builder:
         name = self._scalar(event)
         if not isinstance(name, str):
             raise self._refuse(event, "a name must be text; put it in quotes")
-        if name == "<<" and event.style is None:
+        if name == "<<" and event.implicit[0]:
             raise self._refuse(event, "merge keys are not allowed; write it out")
         if name in held:
             raise self._refuse(event, "duplicate name")

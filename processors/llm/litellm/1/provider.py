@@ -1,5 +1,7 @@
 """Write a short narration script about a text: extracted from it (mock) or by a model (real)."""
 
+# ruff: noqa: RUF001 - it is about the punctuation of many scripts
+
 from __future__ import annotations
 
 import os
@@ -18,6 +20,8 @@ NAME: Final = "litellm-script"
 VERSION: Final = "1.0.0"
 SCHEMA: Final = "theory.script.v1"
 MAX_TEXT_BYTES: Final = 4 * 1024 * 1024
+MAX_ASKED_CHARS: Final = 24_000
+"""The longest text that is sent to a model: what the registry's estimate holds tokens for."""
 MAX_LINES: Final = 16
 MAX_LINE_CHARS: Final = 160
 MAX_TITLE_CHARS: Final = 64
@@ -42,10 +46,28 @@ _SENTENCE_END: Final = re.compile(
 _CLAUSE_ENDS: Final = ",;:–—،、，；："
 _BLOCK_MARK: Final = re.compile(r"^\s*(?:#{1,6}\s+|[-*•+]\s+|\d{1,3}[.)]\s+|>\s?)")
 _WORD: Final = re.compile(r"[^\W\d_]{4,}")
-_ABBREVIATIONS: Final = frozenset(
-    "al approx bzw ca cf ch co dr e.g eg ed etc fig i.e ie inc jr mr mrs ms no nr op p pp prof sr "
-    "st u.a usw v vol vs z.b т.д т.е т.к им ул π.χ κ.λπ".split()
+_ABBREVIATIONS: Final = (
+    *(
+        "approx",
+        "bzw",
+        "ca",
+        "cf",
+        "dr",
+        "e.g",
+        "eg",
+        "etc",
+        "i.e",
+        "jr",
+        "mr",
+        "mrs",
+        "ms",
+        "prof",
+    ),
+    *("sr", "st", "u.a", "usw", "vs", "z.b", "π.χ", "κ.λπ", "т.д", "т.е", "т.к", "т.п"),
 )
+"""Words whose full stop ends no sentence."""
+_NUMBERED: Final = ("ch", "fig", "no", "nos", "nr", "op", "p", "pp", "vol", "αρ", "рис", "стр")
+"""Words whose full stop ends no sentence before a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +188,9 @@ def _is_title(block: list[str]) -> bool:
     first = _tidy(_unmark(block[0]))
     if len(block) > 1 or not first:
         return False
-    return block[0].startswith("#") or (len(first) <= MAX_TITLE_CHARS and first[-1] not in ".!?…;:,")
+    return block[0].startswith("#") or (
+        len(first) <= MAX_TITLE_CHARS and first[-1] not in ".!?…;:,"
+    )
 
 
 def _unmark(line: str) -> str:
@@ -192,36 +216,38 @@ def _sentences(block: list[str]) -> Iterator[str]:
 def _ends_sentence(text: str, stop: int, end: int) -> bool:
     """Whether the mark at `stop` ends a sentence rather than an abbreviation or a clause."""
     mark = text[stop]
-    before = text[:stop].rsplit(None, 1)[-1].strip("(\"'“„«[") if text[:stop].strip() else ""
-    after = text[end:].lstrip()[:1]
+    words = text[max(0, stop - MAX_LINE_CHARS) : stop].split()
+    before = words[-1].strip("(\"'“„«[") if words else ""
+    after = text[end : end + 2].lstrip()[:1]
     if mark == ";":  # a Greek question mark, once normalised; a semicolon elsewhere
         return any("\u0370" <= char <= "\u03ff" for char in before)
     if mark != "." or text[stop : stop + 2] == "..":
         return True
     if after.islower():
         return False
-    initial = len(before) == 1 and before.isalpha() and before.isupper()
-    return not initial and before.casefold() not in _ABBREVIATIONS
+    if len(before) == 1 and before.isalpha() and before.isupper():
+        return False  # an initial
+    word = before.casefold()
+    return word not in _ABBREVIATIONS and not (word in _NUMBERED and after.isdigit())
 
 
 def _cut(sentence: str) -> Iterator[str]:
     """`sentence` in pieces of at most `MAX_LINE_CHARS`: at clauses, else spaces, else anywhere."""
-    rest = sentence
-    while len(rest) > MAX_LINE_CHARS:
-        window = rest[: MAX_LINE_CHARS + 1]
-        at = max(
-            (place + 1 for place, char in enumerate(window[:-1]) if char in _CLAUSE_ENDS), default=0
-        )
+    start = 0
+    while len(sentence) - start > MAX_LINE_CHARS:
+        window = sentence[start : start + MAX_LINE_CHARS + 1]
+        clauses = (place + 1 for place, char in enumerate(window[:-1]) if char in _CLAUSE_ENDS)
+        at = max(clauses, default=0)
         if at < MAX_LINE_CHARS // 3:
             at = window.rfind(" ")
         if at < MAX_LINE_CHARS // 3:
             at = MAX_LINE_CHARS
-            while at > MAX_LINE_CHARS // 2 and unicodedata.combining(rest[at]):
+            while at > MAX_LINE_CHARS // 2 and unicodedata.combining(window[at]):
                 at -= 1
-        if piece := rest[:at].strip():
+        if piece := window[:at].strip():
             yield piece
-        rest = rest[at:].strip()
-    if rest:
+        start += at
+    if rest := sentence[start:].strip():
         yield rest
 
 
@@ -250,7 +276,7 @@ def _choose(lines: list[str], max_chars: int) -> list[str]:
 def _shorten(title: str) -> str:
     """At most `MAX_TITLE_CHARS` characters, cut between words where there are any."""
     if len(title) <= MAX_TITLE_CHARS:
-        return title.rstrip(".")
+        return title.rstrip(".") or title
     head = title[:MAX_TITLE_CHARS]
     return head[: head.rfind(" ") if " " in head[20:] else None].rstrip(" ,;:.–—") + "…"
 
@@ -266,6 +292,8 @@ def _ask_model(
     Usage is the provider's own count; where it states none, none is reported. Raises
     `ERR_MISSING_SECRET`, and `ERR_PROVIDER` with the kind of failure as `detail.reason`.
     """
+    if len(source) > MAX_ASKED_CHARS:
+        raise _refused("text_too_long_for_model")
     key = secret("OPENAI_API_KEY")
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # no price list over the network
     model = params.get("model", DEFAULT_MODEL)
@@ -281,30 +309,36 @@ def _ask_model(
         "timeout": REQUEST_TIMEOUT_S,
     }
     pieces: list[str] = []
-    counted: Any = None
-    for chunk in _chunks(request):
-        counted = getattr(chunk, "usage", None) or counted
-        text = chunk.choices[0].delta.content if chunk.choices else None
-        if text:
-            pieces.append(text)
-            config.progress("Token", {"text": text})
-    return parse_answer("".join(pieces), max_chars), _usage(counted, params.get("price")), model
+    stated: list[Any] = []
+    for text in _stream(request, stated):
+        pieces.append(text)
+        config.progress("Token", {"text": text})
+    return parse_answer("".join(pieces), max_chars), _usage(stated, params.get("price")), model
 
 
-def _chunks(request: Mapping[str, Any]) -> Iterator[Any]:
-    """The streamed answer to one request; never repeated here, retries are the orchestrator's."""
+def _stream(request: Mapping[str, Any], stated: list[Any]) -> Iterator[str]:
+    """The text of one answer as it comes, and at its end what the provider `stated` as usage.
+
+    LiteLLM ends a stream with an estimate of its own where the provider is silent; the chunks as
+    they came hold the provider's word alone. Never repeated here: retries are the orchestrator's.
+    """
     import litellm  # noqa: PLC0415 - takes seconds, and only this mode needs it
 
     litellm.suppress_debug_info = True
     litellm.telemetry = False
     try:
-        yield from litellm.completion(
+        answer = litellm.completion(
             **request,
             stream=True,
             stream_options={"include_usage": True},
             num_retries=0,
             max_retries=0,
         )
+        for chunk in answer:
+            if chunk.choices and chunk.choices[0].delta.content:
+                yield chunk.choices[0].delta.content
+        counts = (getattr(chunk, "usage", None) for chunk in answer.chunks)
+        stated.extend(count for count in counts if count is not None)
     except Exception as error:  # the one boundary to a library that raises any type
         reason = type(error).__name__
         raise TheoryError("ERR_PROVIDER", "provider call failed", {"reason": reason}) from error
@@ -329,11 +363,11 @@ def _within(lines: Iterable[str], max_chars: int) -> Iterator[str]:
         yield line
 
 
-def _usage(counted: Any, price: Mapping[str, int] | None) -> dict[str, int]:  # noqa: ANN401
+def _usage(stated: list[Any], price: Mapping[str, int] | None) -> dict[str, int]:
     """Tokens as the provider counted them, and their price in whole micro-dollars, rounded up."""
-    if counted is None:
+    if not stated:
         return {}
-    asked, answered = int(counted.prompt_tokens), int(counted.completion_tokens)
+    asked, answered = int(stated[-1].prompt_tokens), int(stated[-1].completion_tokens)
     usage = {"tokens": asked + answered}
     if price is not None:
         cost = asked * price["input"] + answered * price["output"]

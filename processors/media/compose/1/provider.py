@@ -23,14 +23,12 @@ PNG_HEAD: Final = struct.Struct(">8s4x4sII")
 STDERR_TAIL: Final = 2000
 
 X264: Final = "threads=1:lookahead-threads=1:sliced-threads=0:cpu-independent=1:scenecut=0"
-"""One thread and no shortcut of the processor at hand: the encoder's bytes must not depend on it."""
+"""One thread, no shortcut of the processor at hand: the bytes must not depend on the host."""
 
-COLOURS: Final = ",".join(
-    (
-        "scale=out_color_matrix=bt709:out_range=tv:flags=bitexact+accurate_rnd+full_chroma_int",
-        "format=yuv420p",
-        "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv",
-    )
+COLOURS: Final = (
+    "scale=out_color_matrix=bt709:out_range=tv:flags=bitexact+accurate_rnd+full_chroma_int,"
+    "format=yuv420p,"
+    "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv"
 )
 """Every picture is converted once, and says how, before it is repeated."""
 
