@@ -1,5 +1,7 @@
 """Digests of bytes, files and inputs."""
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -42,6 +44,20 @@ def test_every_buffer_of_the_same_bytes_has_the_same_digest() -> None:
     assert digest(bytearray(BIG)) == expected
     assert digest(memoryview(BIG)) == expected
     assert digest(memoryview(BIG + b"tail")[: len(BIG)]) == expected
+
+
+def test_a_child_made_by_fork_still_digests_with_threads(tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(BIG)
+    script = (
+        "import os, sys, theory_core\n"
+        "expected = theory_core.digest_file(sys.argv[1])\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    os._exit(theory_core.digest_file(sys.argv[1]) != expected)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "big")]
+    assert subprocess.run(command, timeout=30, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("data", ["text", None, 5, ["a"], memoryview(b"12345678").cast("Q")])

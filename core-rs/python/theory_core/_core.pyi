@@ -71,8 +71,8 @@ class WorldPath:
     """A canonical address: `/world/{tenant}/{plan}/{facet}[/{segment}…][/]`; frozen, hashable.
 
     `text` is absolute, a `world://` URI, or plan-relative (`/{facet}/…`); then `root` names the
-    plan: `/world/{tenant}/{plan}` or any WorldPath inside it. Errors, the first step that fails and there
-    the leftmost segment: `ERR_PATH_TOO_LONG`, `ERR_PATH_SYNTAX`, `ERR_PERCENT_DECODE`,
+    plan: `/world/{tenant}/{plan}` or any WorldPath inside it. Errors, the first step that fails and
+    there the leftmost segment: `ERR_PATH_TOO_LONG`, `ERR_PATH_SYNTAX`, `ERR_PERCENT_DECODE`,
     `ERR_DECODED_SLASH`, `ERR_DOT_SEGMENTS`, `ERR_FORBIDDEN_SEGMENT`, `ERR_SEGMENT_TOO_LONG`,
     `ERR_BAD_FACET`. `WorldPath(str(p)) == p`. Source: spec, WorldPath.
     """
@@ -211,10 +211,10 @@ def execution_id(plan: str, transition: str, attempt: int) -> str:
 class Chain:
     """The growing end of one plan's ledger; may be shared by threads.
 
-    `prev` is the last event there is: None before seq 1, its hash, or a tuple (seq, hash) or
-    (seq, hash, at). With a hash alone any seq from 2 on may follow; without `at` the next time stamp
-    is not compared. `plan` binds the chain before its first event does. Errors: `ERR_INPUTS`.
-    Source: spec, ledger.
+    `prev` is the last event there is: None before seq 1, its hash, or a tuple (seq, hash) or (seq,
+    hash, at). With a hash alone any seq from 2 on may follow; without `at` the next time stamp is
+    not compared. `plan` binds the chain before its first event does. Errors: `ERR_INPUTS`. Source:
+    spec, ledger.
     """
 
     def __new__(
@@ -226,9 +226,9 @@ class Chain:
     def append(self, events: Sequence[Mapping[str, object]], /) -> list[tuple[bytes, str]]:
         """Append events in order, all or none: the bytes to store and the hash of each.
 
-        An event is `{"v", "plan", "seq", "at", "kind", "data"}`. Errors, with the event's `index` and a
-        `reason` in the detail: `ERR_INPUTS` (`schema` with the bad `member`, `plan`, `gap`, `order`),
-        `ERR_JSON_NUMBER` (`schema`: a number that is not an integer within ±(2^53 - 1));
+        An event is `{"v", "plan", "seq", "at", "kind", "data"}`. Errors, with the event's `index`
+        and a `reason` in the detail: `ERR_INPUTS` (`schema` with the bad `member`, `plan`, `gap`,
+        `order`), `ERR_JSON_NUMBER` (`schema`: a number that is not an integer within ±(2^53 - 1));
         `ERR_TOO_LARGE` over 256 KiB, `ERR_JSON_DEPTH` over 255, the other codes of `canonicalize`.
         """
 
@@ -256,14 +256,14 @@ class Verifier:
         cls,
         expect_head: tuple[int, str] | None,
         expect_prev: tuple[int, str] | str | None,
-        allow_empty: bool,  # noqa: FBT001 - called in one place
+        allow_empty: bool,
         threads: int | None,
     ) -> Verifier: ...
     def feed(self, data: bytes, /) -> bool:
         """Take bytes; whether more can still change the answer."""
 
     def feed_line(self, line: bytes, /) -> bool:
-        """Take one line, with or without its line feed; whether more can still change the answer."""
+        """Take one line, its line feed is optional; whether more can still change the answer."""
 
     def finish(
         self,
@@ -283,14 +283,15 @@ def validate_envelope(
 ) -> dict[str, Any]:
     """The envelope as a dict, if it is one and answers what was asked; closed, nothing is dropped.
 
-    `envelope` is an object or JSON text in bytes; what is None is not compared. With `execution_id` it
-    is judged as the answer to that request: `image_digest` is there exactly when `expected_digest` is
-    given. `write_prefix` is expanded and ends in a slash.
+    `envelope` is an object or JSON text in bytes; what is None is not compared. With `execution_id`
+    it is judged as the answer to that request: `image_digest` is there exactly when
+    `expected_digest` is given. `write_prefix` is expanded and ends in a slash.
 
-    Errors: `ERR_ADAPTER_INVOCATION` (malformed, with `place` and `problem`; of another execution;
-    "invalid index_path root"; outputs not canonical or not sorted by path, with `index`),
-    `ERR_OUTPUT_DUPLICATE`, `ERR_OUTPUT_PREFIX`, `ERR_REGISTRY_MISMATCH` for another image digest, the
-    codes of `canonicalize` and `loads_strict`. Source: spec, envelope.
+    Errors: `ERR_ADAPTER_INVOCATION` (malformed, with `place` and `problem`, or `reason` where it is no
+    JSON; of another execution; "invalid index_path root"; outputs not canonical or not sorted by
+    path, with `index`), `ERR_OUTPUT_DUPLICATE`, `ERR_OUTPUT_PREFIX`, `ERR_REGISTRY_MISMATCH` for
+    another image digest; `ERR_INPUTS` and the codes of `WorldPath` for bad expectations.
+    Source: spec, envelope.
     """
 
 def success_envelope(
@@ -332,13 +333,13 @@ def validate_frame(frame: bytes | str, /, direction: Literal["client", "server"]
     `Control{op, budget?}` (budget exactly with `set_budget`), without seq. Servers send
     `Ack{execution_id, state, image_digest?}` and `Gap{from, to}` with seq 0, and with seq from 1
     `Token{text}`, `Frame{stream, index, mime, data}` (base64), `Log{level, message}` (level debug,
-    info, warning or error; at most 64 KiB), `Event{phase, progress?, usage?}` (progress 0 to 1, usage
-    by budget dimension) and `RunResult`, an envelope.
+    info, warning or error; at most 64 KiB), `Event{phase, progress?, usage?}` (progress 0 to 1,
+    usage by budget dimension) and `RunResult`, an envelope.
 
-    Errors, `close` in the detail being the WebSocket close code that answers: `ERR_WS_PROTOCOL` with
-    1002 for a wrong kind, 1008 for wrong content (`place` and `problem` name the member);
-    `ERR_TOO_LARGE` with 1009 over 8 MiB; a RunResult has the codes of `validate_envelope` with 1008.
-    Source: spec, run.v1.
+    Errors, `close` in the detail being the WebSocket close code that answers: `ERR_WS_PROTOCOL`
+    with 1002 for a wrong kind, 1008 for wrong content (`place` and `problem` name the member);
+    `ERR_TOO_LARGE` with 1009 over 8 MiB; a RunResult has the codes of `validate_envelope` with
+    1008. Source: spec, run.v1.
     """
 
 def encode_frame(kind: str, content: Mapping[str, object], *, seq: int | None = None) -> bytes:
@@ -348,9 +349,9 @@ def encode_frame(kind: str, content: Mapping[str, object], *, seq: int | None = 
 class RunProtocol:
     """One end of one connection of `theory.run.v1`: what may be said when; does no IO.
 
-    `side` is the end that is held here. `RunOpen` comes first, then `Ack`, then the run's frames from
-    `resume_from` + 1 without holes (`Gap` covers what is gone), one `RunResult`, nothing after it;
-    `Control` from controllers alone. A refused frame leaves the state as it was; close with the
+    `side` is the end that is held here. `RunOpen` comes first, then `Ack`, then the run's frames
+    from `resume_from` + 1 without holes (`Gap` covers what is gone), one `RunResult`, nothing after
+    it; `Control` from controllers alone. A refused frame leaves the state as it was; close with the
     detail's `close`. Source: spec, run.v1.
     """
 
