@@ -287,11 +287,11 @@ def validate_envelope(
     it is judged as the answer to that request: `image_digest` is there exactly when
     `expected_digest` is given. `write_prefix` is expanded and ends in a slash.
 
-    Errors: `ERR_ADAPTER_INVOCATION` (malformed, with `place` and `problem`, or `reason` where it is no
-    JSON; of another execution; "invalid index_path root"; outputs not canonical or not sorted by
+    Errors: `ERR_ADAPTER_INVOCATION` (malformed, with `place` and `problem`, or `reason` where it is
+    no JSON; of another execution; "invalid index_path root"; outputs not canonical or not sorted by
     path, with `index`), `ERR_OUTPUT_DUPLICATE`, `ERR_OUTPUT_PREFIX`, `ERR_REGISTRY_MISMATCH` for
-    another image digest; `ERR_INPUTS` and the codes of `WorldPath` for bad expectations.
-    Source: spec, envelope.
+    another image digest; `ERR_INPUTS` and the codes of `WorldPath` for bad expectations. Source:
+    spec, envelope.
     """
 
 def success_envelope(

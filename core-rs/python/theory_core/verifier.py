@@ -33,8 +33,8 @@ class Fault:
 class Report:
     """What a verification found.
 
-    `count` sound events up to the fault; `head` seq and hash of the last of them; `anchored` only if
-    an expected head was given and met; `verdict` all of it in a sentence. Source: spec, ledger.
+    `count` sound events up to the fault; `head` seq and hash of the last of them; `anchored` only
+    if an expected head was given and met; `verdict` all of it in a sentence. Source: spec, ledger.
     """
 
     count: int
@@ -62,7 +62,7 @@ Source = str | PathLike[str] | BinaryReader | bytes | bytearray | memoryview | I
 """A path, a binary file object, the bytes of an export, or its lines."""
 
 
-def verify(  # noqa: PLR0913 - each option is a name of the specification
+def verify(
     source: Source,
     *,
     expect_head: tuple[int, str] | None = None,
@@ -79,9 +79,9 @@ def verify(  # noqa: PLR0913 - each option is a name of the specification
     does not start at seq 1 needs `expect_prev`: the (seq, hash) of the event before it, or only the
     hash. Zero events are a fault (`gap`) unless `allow_empty`. `threads` bounds the parallelism.
 
-    A fault of the export is in the report, never raised. Fault reasons, the first that applies at the
-    lowest line: `syntax` (not one JSON text and `\n`), `bytes` (not canonical), `schema` (not `event`
-    and `hash`, or not the event's six members), `plan`, `gap`, `order`, `hash`, `head`.
+    A fault of the export is in the report, never raised. Fault reasons, the first that applies at
+    the lowest line: `syntax` (not one JSON text and `\n`), `bytes` (not canonical), `schema` (not
+    `event` and `hash`, or not the event's six members), `plan`, `gap`, `order`, `hash`, `head`.
 
     Errors: `ERR_INPUTS` for bad arguments, `ERR_NOT_FOUND` and `ERR_STORAGE` when the source cannot
     be read, `ERR_UNAVAILABLE` for `laws=True`: this version has no judge of laws yet.
@@ -108,13 +108,14 @@ def verify(  # noqa: PLR0913 - each option is a name of the specification
 
 def _feed_file(verifier: Verifier, path: str | PathLike[str]) -> None:
     try:
-        file = Path(path).open("rb", buffering=0)
+        with Path(path).open("rb", buffering=0) as file:
+            _feed_reader(verifier, cast("BinaryReader", file).read)
+    except TheoryError:
+        raise
     except FileNotFoundError as error:
         raise TheoryError("ERR_NOT_FOUND", "no such file") from error
     except (OSError, ValueError) as error:
         raise TheoryError("ERR_STORAGE", "export cannot be opened") from error
-    with file:
-        _feed_reader(verifier, cast("BinaryReader", file).read)
 
 
 def _feed_reader(verifier: Verifier, read: Callable[[int], bytes]) -> None:
@@ -134,7 +135,7 @@ def _feed_lines(verifier: Verifier, lines: Iterable[bytes | str]) -> None:
         raise TheoryError("ERR_INPUTS", "source is no path, file, bytes or lines")
     for line in lines:
         if isinstance(line, str):
-            # A lone surrogate has no UTF-8; its line is then a fault of the export, not of the call.
+            # A lone surrogate has no UTF-8: that is a fault of the export, not of the call.
             data = line.encode("utf-8", "surrogatepass")
         elif isinstance(line, bytes):
             data = line

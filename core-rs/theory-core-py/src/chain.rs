@@ -73,9 +73,9 @@ impl Chain {
             let events = values(events)?;
             py.detach(|| self.0.lock().unwrap_or_else(PoisonError::into_inner).append(&events))
         })?;
-        let rows = sealed.iter().map(|Sealed { bytes, hash }| {
-            (PyBytes::new(py, bytes), digest::written(hash))
-        });
+        let rows = sealed
+            .iter()
+            .map(|Sealed { bytes, hash }| (PyBytes::new(py, bytes), digest::written(hash)));
         PyList::new(py, rows)
     }
 

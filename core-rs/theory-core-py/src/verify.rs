@@ -36,7 +36,8 @@ impl Verifier {
     ) -> PyResult<Self> {
         guard(py, || {
             let start = expect_prev.map_or(Ok(Start::First), start)?;
-            let expect = Expectations { head: expect_head.map(head).transpose()?, start, allow_empty };
+            let expect =
+                Expectations { head: expect_head.map(head).transpose()?, start, allow_empty };
             let threads = threads.map(PyAnyMethods::extract::<usize>).transpose();
             let threads = threads.map_err(|_| wrong_type("threads is not a positive int"))?;
             Ok(Self(Mutex::new(Some(verify::Verifier::new(expect, threads)?))))

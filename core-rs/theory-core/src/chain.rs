@@ -3,7 +3,7 @@
 use crate::error::{Code, Error, Result};
 use crate::event::{self, Place};
 use crate::json::{Value, canonical, parse};
-use crate::limits::{JSON_IN_TRUTH_BYTES, JSON_DEPTH};
+use crate::limits::{JSON_DEPTH, JSON_IN_TRUTH_BYTES};
 
 /// Where a chain goes on: the last event that it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -36,9 +36,8 @@ pub fn place(event: &Value) -> Result<Place<'_>> {
     if members.len() != 6 {
         return Err(refused("event"));
     }
-    let text = |name: &'static str| {
-        event.get(name).and_then(Value::as_str).ok_or_else(|| refused(name))
-    };
+    let text =
+        |name: &'static str| event.get(name).and_then(Value::as_str).ok_or_else(|| refused(name));
     let check = |name: &'static str, holds: bool| if holds { Ok(()) } else { Err(refused(name)) };
     check("v", text("v")? == VERSION)?;
     let plan = text("plan")?;

@@ -1,4 +1,5 @@
 //! The chain: what it seals, and what it refuses without changing.
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use theory_core::chain::{Chain, Link, hash_one, read_stored};
 use theory_core::event::{event_hash, is_kind, is_time};
