@@ -1,0 +1,25 @@
+"""What a provider is told before it runs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The circumstances of one run; everything that it is about is in `params`."""
+
+    ref: str
+    """The processor's own reference, e.g. `media/frames@1`."""
+    mode: str
+    """`mock`: deterministic bytes, no secrets, no network. `real`: the real thing."""
+    execution_id: str
+    work_dir: Path
+    """An empty folder of this run alone, removed afterwards; also the current directory."""
+    progress: Callable[[str, Mapping[str, Any]], None]
+    """Tell those who watch: `progress("Event", {"phase": "draw", "progress": 500})`.
+
+    Kinds are `Token`, `Frame`, `Log` and `Event`, contents as in spec, run.v1, but that `progress`
+    counts thousandths and `data` of a `Frame` may be bytes. Another shape is `ERR_INTERNAL`.
+    """

@@ -1,0 +1,291 @@
+"""One run, from its order to its one result, whatever becomes of its worker."""
+
+import asyncio
+import json
+import shutil
+import signal
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from theory_core import TheoryError, error_envelope, validate_envelope
+from theory_runtime import child, inputs, machine, outputs, receipt, vault
+from theory_runtime.channel import decode
+from theory_runtime.child import Child
+from theory_runtime.door import open_door
+from theory_runtime.fault import fault, reason_of
+from theory_runtime.order import Order
+from theory_runtime.record import Record
+from theory_runtime.worker import FRAME_KINDS, Job
+
+RUNNING: Final = "running"
+_DRAIN_S: Final = 2.0
+_THOUSAND: Final = 1000
+_OOM_COUNTERS: Final = (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events"))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a supervisor runs, and how long it waits."""
+
+    main_file: Path
+    ref: str
+    folder: Path
+    """Holds `work/{execution_id}` of each run."""
+    secrets_dir: Path | None = None
+    image_digest: str | None = None
+    """Digest of the image that this is, where there is one."""
+    grace_s: float = child.GRACE_S
+    confirm_s: float = child.CONFIRM_S
+    verbose: bool = False
+
+
+class Run:
+    """The life of one execution here.
+
+    `state` is `running`, then `succeeded`, `failed` or `cancelled`. Law: one result, also when the
+    worker is killed; nothing of the worker runs once it is told, or it says `ERR_ORPHANED`.
+    """
+
+    def __init__(self, order: Order, place: Place, *, alive: set[int]) -> None:
+        self.order = order
+        self.record = Record()
+        self.state = RUNNING
+        self.ended_at: float | None = None
+        self._place = place
+        self._alive = alive
+        self._inputs_hash = inputs.hash_of(order.payload["inputs"])
+        self._began = time.monotonic()
+        self._budget: Mapping[str, int] = {}
+        self._child: Child | None = None
+        self._ask: asyncio.Future[TheoryError] = asyncio.get_running_loop().create_future()
+        self._told: str | None = None
+        self._vault = vault.Vault(place.secrets_dir, order.secrets)
+
+    # -- what others ask of it ------------------------------------------------------------------
+
+    def stop(self, error: TheoryError) -> None:
+        """End the worker; the first reason counts, and none after the worker told its result."""
+        if not self._ask.done() and self._told is None:
+            self._ask.set_result(error)
+
+    def control(self, op: str, budget: Mapping[str, int] | None) -> None:
+        """Obey a `Control` frame (spec: run.v1)."""
+        if op == "cancel":
+            self.stop(fault("ERR_CANCELLED"))
+        elif op == "set_budget":
+            self._budget = dict(budget or {})
+        elif self._child is not None:
+            self._child.signal(signal.SIGSTOP if op == "pause" else signal.SIGCONT)
+
+    async def finished(self) -> None:
+        """Wait until the result is told."""
+        seq = 0
+        while not (frame := await self.record.news(seq)).final:
+            seq = frame.seq
+
+    # -- its life -------------------------------------------------------------------------------
+
+    async def live(self) -> None:
+        """Run to the end; always tells a result."""
+        work_dir = self._place.folder / "work" / self.order.execution_id
+        try:
+            self._check()
+            work_dir.mkdir(parents=True, mode=0o700)
+            envelope = await self._work(work_dir)
+        except TheoryError as error:
+            envelope = await self._failed(error)
+        except OSError as error:
+            envelope = await self._failed(fault("ERR_STORAGE", type(error).__name__))
+        except BaseException:
+            self._tell(self._error(fault("ERR_INTERNAL", "supervisor")))
+            raise
+        finally:
+            await asyncio.to_thread(shutil.rmtree, work_dir, ignore_errors=True)
+        self._tell(envelope)
+
+    def _check(self) -> None:
+        """Law: what was declared is what is here, or nothing starts."""
+        machine.check(self.order.fingerprint)
+        if self.order.ref != self._place.ref:
+            raise fault("ERR_REGISTRY_MISMATCH", "ref")
+        expected = self.order.expected_oci
+        if expected is not None and expected != self._place.image_digest:
+            raise fault("ERR_REGISTRY_MISMATCH", "image_digest")
+
+    async def _work(self, work_dir: Path) -> Mapping[str, Any]:
+        """Start the worker, watch it, end it with all of its kin, and read how it went."""
+        ooms = _oom_kills()
+        job = Job(
+            self.order, self._inputs_hash, work_dir, self._place.secrets_dir, self._place.verbose
+        )
+        worker = await Child.start(
+            self._place.main_file, job.message(), work_dir=work_dir, run_dir=self._place.folder
+        )
+        self._alive.add(worker.pid)
+        self._child = worker
+        relaying = asyncio.create_task(self._relay(worker))
+        try:
+            stopped = await self._watch(worker, relaying)
+            gone = await worker.bury(spared=self._spared, confirm_s=self._place.confirm_s)
+            await asyncio.wait({relaying}, timeout=_DRAIN_S)
+        finally:
+            self._child = None
+            if worker.code is None:
+                await worker.stop(grace_s=0, confirm_s=_DRAIN_S)
+            self._alive.discard(worker.pid)
+            relaying.cancel()
+            await worker.close()
+        if not gone:
+            raise fault("ERR_ORPHANED", "worker")
+        tail = self._tail(worker, work_dir)
+        if stopped is not None:
+            return await self._failed(stopped, tail)
+        if self._told is None:
+            oom = worker.code == -signal.SIGKILL and _oom_kills() > ooms
+            died = fault("ERR_OOM") if oom else fault("ERR_INTERNAL", _exit(worker.code))
+            return await self._failed(died, tail)
+        return await self._judge(self._told, tail)
+
+    async def _watch(self, worker: Child, relaying: "asyncio.Task[None]") -> TheoryError | None:
+        """Wait for the worker's end; the reason if it had to be stopped."""
+        until = self._began + self.order.timeout_s
+        watched: set[asyncio.Future[Any]] = {worker.exited, self._ask, relaying}
+        while not worker.exited.done() and not self._ask.done():
+            left = until - time.monotonic()
+            if left <= 0:
+                self.stop(fault("ERR_TIMEOUT"))
+                break
+            await asyncio.wait(watched, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if relaying.done():
+                watched.discard(relaying)
+                if self._told is not None:
+                    # It told its result and has nothing left to do.
+                    await asyncio.wait({worker.exited}, timeout=_DRAIN_S)
+                    await worker.stop(grace_s=0, confirm_s=self._place.confirm_s)
+                    return None
+        if not self._ask.done():
+            return None
+        await worker.stop(grace_s=self._place.grace_s, confirm_s=self._place.confirm_s)
+        return self._ask.result()
+
+    async def _relay(self, worker: Child) -> None:
+        """Number the worker's frames and take its result; a line that breaks the rules stops it."""
+        try:
+            while line := await worker.lines.readline():
+                message = decode(line)
+                if isinstance(message.get("result"), str):
+                    self._told = message["result"]
+                    return
+                frame = message["frame"]
+                if frame["kind"] not in FRAME_KINDS:
+                    raise fault("ERR_WS_PROTOCOL", "line")
+                self.record.add(frame["kind"], frame["content"])
+                self._meter(frame)
+        except OSError:
+            # It died with our words unread: its exit code tells the rest.
+            return
+        except (TheoryError, ValueError, KeyError, TypeError):
+            self.stop(fault("ERR_INTERNAL", "worker_line"))
+
+    def _meter(self, frame: Mapping[str, Any]) -> None:
+        """Law: a run that reports more than its budget is stopped (spec: budgets)."""
+        if frame["kind"] != "Event":
+            return
+        for name, amount in frame["content"].get("usage", {}).items():
+            if amount > self._budget.get(name, amount):
+                self.stop(fault("ERR_BUDGET_EXCEEDED", name))
+
+    def _spared(self) -> Collection[int]:
+        return tuple(self._alive)
+
+    def _tail(self, worker: Child, work_dir: Path) -> str:
+        places = {str(work_dir): "{work}", str(self._place.folder): "{run}"}
+        return worker.tail.read(secrets=self._vault.values(), places=places)
+
+    # -- how it ends ----------------------------------------------------------------------------
+
+    async def _judge(self, told: str, tail: str) -> Mapping[str, Any]:
+        """The worker's envelope if it answers the order; an error gets the tail of stderr."""
+        order = self.order
+        try:
+            envelope = validate_envelope(
+                told.encode(),
+                execution_id=order.execution_id,
+                write_prefix=order.write_prefix,
+                expected_digest=order.expected_oci,
+            )
+        except TheoryError as error:
+            return await self._failed(fault("ERR_INTERNAL", error.code), tail)
+        if envelope["status"] == "error" and tail:
+            envelope["meta"]["stderr_tail"] = tail
+        return envelope
+
+    async def _failed(self, error: TheoryError, tail: str = "") -> Mapping[str, Any]:
+        """The envelope of a failure that the worker could not tell; its receipt goes first."""
+        body = receipt.build(
+            self.order,
+            inputs_hash=self._inputs_hash,
+            written_by=receipt.BY_SUPERVISOR,
+            duration_ms=int((time.monotonic() - self._began) * _THOUSAND),
+        )
+        await asyncio.to_thread(self._deliver, body)
+        return self._error(error, tail)
+
+    def _deliver(self, body: bytes) -> None:
+        door = open_door(self.order.payload["upload"])
+        try:
+            outputs.send_bytes(door, outputs.RECEIPT, body, outputs.JSON)
+        except TheoryError:
+            # The other end refuses after a cancel, or has the worker's; it then writes its own.
+            return
+        finally:
+            door.close()
+
+    def _error(self, error: TheoryError, tail: str = "") -> Mapping[str, Any]:
+        text = error_envelope(
+            self.order.execution_id,
+            error.code,
+            env_fingerprint=self.order.fingerprint,
+            reason=reason_of(error),
+            stderr_tail=tail or None,
+        )
+        envelope: Mapping[str, Any] = json.loads(text)
+        return envelope
+
+    def _tell(self, envelope: Mapping[str, Any]) -> None:
+        if envelope["status"] == "success":
+            self.state = "succeeded"
+        else:
+            cancelled = envelope["error"]["code"] == "ERR_CANCELLED"
+            self.state = "cancelled" if cancelled else "failed"
+        try:
+            self.record.finish(envelope)
+        except TheoryError as error:
+            self.state = "failed"
+            self.record.finish(self._error(fault("ERR_TOO_LARGE", error.code)))
+        self.ended_at = time.monotonic()
+
+
+def _exit(code: int | None) -> str:
+    """How a worker ended that told nothing."""
+    if code is not None and code < 0:
+        return f"worker_killed_by_{signal.Signals(-code).name}"
+    return f"worker_exited_{code}"
+
+
+def _oom_kills() -> int:
+    """How often the kernel killed for lack of memory, as far as this process can see."""
+    count = 0
+    for path in _OOM_COUNTERS:
+        try:
+            lines = path.read_text(encoding="ascii").splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            name, _, value = line.partition(" ")
+            if name == "oom_kill":
+                count += int(value)
+    return count

@@ -1,0 +1,136 @@
+"""The server of a processor: `/healthz`, `/run`, and the runs behind them."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from websockets.asyncio.server import ServerConnection, unix_serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from theory_core import LIMITS, RUN_SUBPROTOCOL
+from theory_runtime import guard
+from theory_runtime.fault import fault
+from theory_runtime.order import Order
+from theory_runtime.run import Place, Run
+from theory_runtime.session import INVALID, Session
+
+SOCKET: Final = "run.sock"
+HEALTHY: Final = b'{"ok":true}'
+DIGEST_HEADER: Final = "Theory-Image-Digest"
+KEPT_S: Final = 600.0
+"""How long a result can still be asked for."""
+
+_CLOSE_S: Final = 1.0
+_PING_S: Final = 20.0
+
+
+class Runs:
+    """The runs of this server, by execution."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._runs: dict[str, Run] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._alive: set[int] = set()
+
+    def open(self, opening: Mapping[str, Any]) -> Run:
+        """Start the run of a `RunOpen`, or attach to it (spec: run.v1).
+
+        Raises `TheoryError` `ERR_WS_PROTOCOL`, to be answered with 1008: nothing to attach to, or
+        the same execution with another payload.
+        """
+        name, payload = opening["execution_id"], opening.get("payload")
+        run = self._runs.get(name)
+        if run is None:
+            if payload is None:
+                raise fault("ERR_WS_PROTOCOL", "no_such_run", close=INVALID)
+            return self._start(Order(name, payload))
+        if payload is not None and not run.order.is_same_run(Order(name, payload)):
+            raise fault("ERR_WS_PROTOCOL", "other_payload", close=INVALID)
+        return run
+
+    def _start(self, order: Order) -> Run:
+        self._forget()
+        run = self._runs[order.execution_id] = Run(order, self._place, alive=self._alive)
+        task = asyncio.create_task(run.live())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return run
+
+    def _forget(self) -> None:
+        before = time.monotonic() - KEPT_S
+        for name, run in list(self._runs.items()):
+            if run.ended_at is not None and run.ended_at < before:
+                del self._runs[name]
+
+    async def stop(self) -> None:
+        """End all runs and wait for their results."""
+        for run in self._runs.values():
+            run.stop(fault("ERR_CANCELLED"))
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+
+async def serve(place: Place, *, lifeline: int | None = None) -> None:
+    """Serve on `run.sock` in the place's folder until told to end.
+
+    That is SIGTERM or SIGINT, or the end of the process that holds the other end of `lifeline`.
+    """
+    guard.adopt_orphans()
+    guard.signal_at_parents_death(signal.SIGTERM)
+    runs, loop, ending = Runs(place), asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    if lifeline is not None:
+        os.set_blocking(lifeline, False)
+        loop.add_reader(lifeline, ending.set)
+    digest = place.image_digest
+
+    async def handle(connection: ServerConnection) -> None:
+        await Session(connection, runs.open, image_digest=digest).serve()
+
+    server = await unix_serve(
+        handle,
+        str(place.folder / SOCKET),
+        process_request=lambda connection, request: _answer(connection, request, digest),
+        select_subprotocol=_select,
+        compression=None,
+        max_size=LIMITS["frame_bytes"],
+        ping_interval=_PING_S,
+        ping_timeout=_PING_S,
+        close_timeout=_CLOSE_S,
+        server_header=None,
+    )
+    async with server:
+        await ending.wait()
+        if lifeline is not None:
+            loop.remove_reader(lifeline)
+        await runs.stop()
+
+
+def _select(_connection: ServerConnection, offered: "list[Subprotocol]") -> Subprotocol | None:
+    """Accept a client that speaks something else too: it gets a close code that says why."""
+    return Subprotocol(RUN_SUBPROTOCOL) if RUN_SUBPROTOCOL in offered else None
+
+
+def _answer(_connection: ServerConnection, request: Request, digest: str | None) -> Response | None:
+    """Answer plain requests; None lets `/run` become a WebSocket."""
+    path = request.path.partition("?")[0]
+    if path == "/run":
+        return None
+    headers = Headers({"Content-Type": "application/json", "Connection": "close"})
+    if path != "/healthz":
+        return _response(404, "Not Found", headers, b'{"code":"ERR_NOT_FOUND"}')
+    if digest is not None:
+        headers[DIGEST_HEADER] = digest
+    return _response(200, "OK", headers, HEALTHY)
+
+
+def _response(status: int, phrase: str, headers: Headers, body: bytes) -> Response:
+    headers["Content-Length"] = str(len(body))
+    return Response(status, phrase, headers, body)

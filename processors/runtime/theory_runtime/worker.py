@@ -1,0 +1,224 @@
+"""The process of one run: inputs in, provider called, outputs delivered, result told."""
+
+import base64
+import importlib.util
+import os
+import resource
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from theory_core import LIMITS, TheoryError, encode_frame, error_envelope, success_envelope
+from theory_runtime import guard, inputs, machine, outputs, receipt, vault
+from theory_runtime.channel import Channel
+from theory_runtime.config import Config
+from theory_runtime.door import FolderDoor, HttpDoor, open_door
+from theory_runtime.fault import fault, from_provider, reason_of
+from theory_runtime.order import Order
+from theory_runtime.result import ProcessorResult, settle
+
+FRAME_KINDS: Final = frozenset({"Token", "Frame", "Log", "Event"})
+"""What a provider may send."""
+
+_THOUSAND: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An order with the places of this machine that belong to it."""
+
+    order: Order
+    inputs_hash: str
+    work_dir: Path
+    secrets_dir: Path | None
+    verbose: bool
+    """Whether tracebacks go to stderr: for those who write providers, on their own terminal."""
+
+    @classmethod
+    def of(cls, message: Mapping[str, Any]) -> "Job":
+        """The job of a supervisor's message."""
+        secrets_dir = message["secrets_dir"]
+        return cls(
+            Order(message["execution_id"], message["payload"]),
+            message["inputs_hash"],
+            Path(message["work_dir"]),
+            None if secrets_dir is None else Path(secrets_dir),
+            message["verbose"],
+        )
+
+    def message(self) -> dict[str, Any]:
+        """The message that `of` reads."""
+        return {
+            "execution_id": self.order.execution_id,
+            "payload": dict(self.order.payload),
+            "inputs_hash": self.inputs_hash,
+            "work_dir": str(self.work_dir),
+            "secrets_dir": None if self.secrets_dir is None else str(self.secrets_dir),
+            "verbose": self.verbose,
+        }
+
+
+def main(main_file: Path, channel_fd: int, lifeline_fd: int) -> NoReturn:
+    """Do the one job that comes over the channel, and end without waiting for anybody's threads."""
+    parent = os.getppid()
+    guard.stand_guard(lifeline_fd)
+    if os.getppid() != parent:
+        os._exit(1)
+    os.set_inheritable(channel_fd, False)  # noqa: FBT003 - positional only
+    channel = Channel(socket.socket(fileno=channel_fd))
+    job = Job.of(channel.receive())
+    _limit(job.order)
+    channel.send({"result": _Work(main_file, job, channel).envelope()})
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _limit(order: Order) -> None:
+    """Bounds that the kernel holds: no core files, no endless file, the declared memory."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _lower(resource.RLIMIT_FSIZE, LIMITS["output_bytes"])
+    memory = machine.memory_bytes(order.fingerprint)
+    if memory is not None:
+        _lower(resource.RLIMIT_DATA, memory)
+
+
+def _lower(kind: int, value: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    if hard == resource.RLIM_INFINITY or value < hard:
+        resource.setrlimit(kind, (value, value))
+
+
+class _Work:
+    """One run from its inputs to its receipt."""
+
+    def __init__(self, main_file: Path, job: Job, channel: Channel) -> None:
+        self._provider = main_file.with_name("provider.py")
+        self._job = job
+        self._order = job.order
+        self._channel = channel
+        self._door: HttpDoor | FolderDoor = open_door(job.order.payload["upload"])
+        self._began = time.monotonic()
+
+    def envelope(self) -> str:
+        """The run's envelope as canonical text; its receipt was delivered before."""
+        order = self._order
+        try:
+            delivered = self._run()
+        except TheoryError as error:
+            self._receipt()
+            reason = reason_of(error)
+            return error_envelope(
+                order.execution_id, error.code, env_fingerprint=order.fingerprint, reason=reason
+            ).decode()
+        finally:
+            self._door.close()
+        return success_envelope(
+            order.execution_id,
+            [dict(entry) for entry in delivered.entries],
+            write_prefix=order.write_prefix,
+            env_fingerprint=order.fingerprint,
+            image_digest=order.expected_oci,
+        ).decode()
+
+    def _run(self) -> outputs.Delivered:
+        params = inputs.localize(self._order.params, self._door, self._job.work_dir / "inputs")
+        result = self._provide(params)
+        delivered = outputs.deliver(
+            result.outputs,
+            self._door,
+            write_prefix=self._order.write_prefix,
+            work_dir=self._job.work_dir,
+            max_bytes=self._order.max_bytes,
+        )
+        self._receipt(result, delivered)
+        return delivered
+
+    def _provide(self, params: dict[str, Any]) -> ProcessorResult:
+        """Call the provider: the one place where foreign code runs, and any exception may come."""
+        try:
+            vault.grant(vault.Vault(self._job.secrets_dir, self._order.secrets))
+            value = _load(self._provider)(self._config())(params)
+        except TheoryError as error:
+            self._complain(error)
+            raise from_provider(error) from error
+        except MemoryError as error:
+            raise fault("ERR_OOM") from error
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            self._complain(error)
+            raise fault("ERR_INTERNAL", type(error).__name__) from error
+        return settle(value)
+
+    def _config(self) -> Config:
+        order = self._order
+        return Config(order.ref, order.mode, order.execution_id, self._job.work_dir, self._tell)
+
+    def _tell(self, kind: str, content: Mapping[str, Any]) -> None:
+        """Send a frame of the provider, once its shape is right."""
+        if kind not in FRAME_KINDS:
+            raise fault("ERR_INTERNAL", "frame_kind")
+        said = _said(kind, content)
+        try:
+            encode_frame(kind, said, seq=1)
+        except TheoryError as error:
+            raise fault("ERR_INTERNAL", f"frame_{kind}") from error
+        self._channel.send({"frame": {"kind": kind, "content": said}})
+
+    def _receipt(
+        self, result: ProcessorResult | None = None, delivered: outputs.Delivered | None = None
+    ) -> None:
+        """Deliver the receipt; without a result it is that of a failure."""
+        body = receipt.build(
+            self._order,
+            inputs_hash=self._job.inputs_hash,
+            written_by=receipt.BY_PROCESSOR,
+            duration_ms=int((time.monotonic() - self._began) * _THOUSAND),
+            processor_info="" if result is None else result.processor_info,
+            usage=None if result is None else result.usage,
+            outputs_index=None if delivered is None else delivered.index_cid,
+        )
+        try:
+            outputs.send_bytes(self._door, outputs.RECEIPT, body, outputs.JSON)
+        except TheoryError:
+            # A failure is told without its receipt too: whoever reads the envelope then writes one.
+            if delivered is not None:
+                raise
+
+    def _complain(self, error: BaseException) -> None:
+        """Say on stderr what happened and where, without the text of the exception."""
+        if self._job.verbose:
+            traceback.print_exception(error)
+            return
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if Path(frame.filename) == self._provider]
+        place = f" at line {own[-1].lineno} of provider.py" if own else ""
+        code = f" {error.code}" if isinstance(error, TheoryError) else ""
+        print(f"provider raised {type(error).__name__}{code}{place}", file=sys.stderr)  # noqa: T201
+
+
+def _load(provider: Path) -> Callable[[Config], Callable[[dict[str, Any]], object]]:
+    """`make_runner` of the provider's file."""
+    spec = importlib.util.spec_from_file_location("provider", provider)
+    if spec is None or spec.loader is None:
+        raise fault("ERR_INTERNAL", "provider_missing")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["provider"] = module
+    spec.loader.exec_module(module)
+    make_runner: Callable[[Config], Callable[[dict[str, Any]], object]] = module.make_runner
+    return make_runner
+
+
+def _said(kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content as it travels: bytes as base64, thousandths of progress as a share."""
+    said = dict(content)
+    if kind == "Frame" and isinstance(said.get("data"), bytes):
+        said["data"] = base64.b64encode(said["data"]).decode("ascii")
+    progress = said.get("progress")
+    if kind == "Event" and type(progress) is int:
+        said["progress"] = progress / _THOUSAND
+    return said
