@@ -45,6 +45,7 @@ _SENTENCE_END: Final = re.compile(
 )
 _CLAUSE_ENDS: Final = ",;:–—،、，；："
 _BLOCK_MARK: Final = re.compile(r"^\s*(?:#{1,6}\s+|[-*•+]\s+|\d{1,3}[.)]\s+|>\s?)")
+_EMPHASIS: Final = re.compile(r"[*`]+|\b_+|_+\b")
 _WORD: Final = re.compile(r"[^\W\d_]{4,}")
 _ABBREVIATIONS: Final = (
     *(
@@ -188,9 +189,9 @@ def _is_title(block: list[str]) -> bool:
     first = _tidy(_unmark(block[0]))
     if len(block) > 1 or not first:
         return False
-    return block[0].startswith("#") or (
-        len(first) <= MAX_TITLE_CHARS and first[-1] not in ".!?…;:,"
-    )
+    if _BLOCK_MARK.match(block[0]):
+        return block[0].startswith("#")
+    return len(first) <= MAX_TITLE_CHARS and first[-1] not in ".!?…;:," + _WIDE_STOPS
 
 
 def _unmark(line: str) -> str:
@@ -322,7 +323,7 @@ def _stream(request: Mapping[str, Any], stated: list[Any]) -> Iterator[str]:
     LiteLLM ends a stream with an estimate of its own where the provider is silent; the chunks as
     they came hold the provider's word alone. Never repeated here: retries are the orchestrator's.
     """
-    import litellm  # noqa: PLC0415 - takes seconds, and only this mode needs it
+    import litellm  # type: ignore[import-not-found]  # noqa: PLC0415 - takes seconds, and only this mode needs it
 
     litellm.suppress_debug_info = True
     litellm.telemetry = False
@@ -346,7 +347,8 @@ def _stream(request: Mapping[str, Any], stated: list[Any]) -> Iterator[str]:
 
 def parse_answer(answer: str, max_chars: int = DEFAULT_MAX_CHARS) -> Script:
     """Title and lines out of a model's plain-text answer; `ERR_PROVIDER` if there are none."""
-    lines = [tidy for line in answer.split("\n") if (tidy := _tidy(_unmark(line)).strip("*`_ "))]
+    plain = (_tidy(_EMPHASIS.sub("", _unmark(line))) for line in answer.split("\n"))
+    lines = [line for line in plain if line]
     if not lines:
         raise TheoryError("ERR_PROVIDER", "provider call failed", {"reason": "empty_answer"})
     title, body = lines[0], lines[1:] or lines

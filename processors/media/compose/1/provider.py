@@ -54,7 +54,7 @@ def make_runner(config: Config) -> Callable[[dict[str, Any]], ProcessorResult]:
 
 
 def _info() -> str:
-    import imageio_ffmpeg  # noqa: PLC0415 - looks for its binary at import
+    import imageio_ffmpeg  # type: ignore[import-untyped]  # noqa: PLC0415 - looks for its binary at import
 
     return f"{NAME} {VERSION} (imageio-ffmpeg {imageio_ffmpeg.__version__})"
 
@@ -158,14 +158,27 @@ def _listing(shotlist: Mapping[str, Any], pictures: Sequence[Path], folder: Path
     return "\n".join(lines)
 
 
+def _frames(shotlist: Mapping[str, Any]) -> int:
+    """How many pictures the film has."""
+    total_ms: int = sum(shot["duration_ms"] for shot in shotlist["shots"])
+    return total_ms * int(shotlist["fps"]) // 1000
+
+
 def _arguments(shotlist: Mapping[str, Any], listing: Path, film: Path) -> Iterator[str]:
     """What ffmpeg is asked: constant rate, fixed groups of pictures, no trace of time or host."""
     fps = shotlist["fps"]
-    total = sum(shot["duration_ms"] for shot in shotlist["shots"]) * fps // 1000
-    yield from ("-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y")
+    yield from ("-hide_banner", "-nostdin", "-nostats", "-v", "error", "-xerror", "-y")
     yield from ("-fflags", "+bitexact", "-threads", "1", "-filter_threads", "1")
     yield from ("-f", "concat", "-safe", "1", "-i", str(listing))
-    yield from ("-an", "-map_metadata", "-1", "-map_chapters", "-1", "-frames:v", str(total))
+    yield from (
+        "-an",
+        "-map_metadata",
+        "-1",
+        "-map_chapters",
+        "-1",
+        "-frames:v",
+        str(_frames(shotlist)),
+    )
     yield from ("-vf", f"{COLOURS},fps={fps}")
     yield from ("-c:v", "libx264", "-preset", "veryfast", "-tune", "stillimage", "-crf", "20")
     yield from ("-g", str(KEYFRAME_S * fps), "-keyint_min", str(KEYFRAME_S * fps))
@@ -187,22 +200,21 @@ def _encode(shotlist: Mapping[str, Any], listing: Path, film: Path, config: Conf
         ) as process,
     ):
         try:
-            _follow(process.stdout, shotlist, config)
+            written = _follow(process.stdout, _frames(shotlist), config)
         except BaseException:
             process.kill()
             raise
-    if process.returncode != 0:
+    if process.returncode != 0 or written != _frames(shotlist):
         print(complaints.read_bytes()[-STDERR_TAIL:].decode("utf-8", "replace"), file=sys.stderr)  # noqa: T201
         raise TheoryError("ERR_INTERNAL", "internal error", {"reason": "ffmpeg_failed"})
 
 
-def _follow(stdout: IO[bytes] | None, shotlist: Mapping[str, Any], config: Config) -> None:
-    """Turn ffmpeg's own count of frames into progress, until it closes its output."""
-    if stdout is None:
-        return
-    total = sum(shot["duration_ms"] for shot in shotlist["shots"]) * shotlist["fps"] // 1000
-    for line in stdout:
+def _follow(stdout: IO[bytes] | None, total: int, config: Config) -> int:
+    """Turn ffmpeg's own count of frames into progress, until it closes its output; the last one."""
+    written = 0
+    for line in stdout or ():
         name, _, value = line.strip().partition(b"=")
         if name == b"frame" and value.isdigit():
-            done = min(1000, 1000 * int(value) // total)
-            config.progress("Event", {"phase": "encode", "progress": done})
+            written = int(value)
+            config.progress("Event", {"phase": "encode", "progress": 1000 * written // total})
+    return written

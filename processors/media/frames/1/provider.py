@@ -6,6 +6,7 @@ import io
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,7 @@ SCHEMA: Final = "theory.frames.v1"
 SHOTLIST_SCHEMA: Final = "theory.shotlist.v1"
 MAX_SHOTLIST_BYTES: Final = 1024 * 1024
 MAX_SHOTS: Final = 60
+MAX_SENTENCE_CHARS: Final = 400
 COMPRESS_LEVEL: Final = 6
 SMALLEST_PX: Final = 8
 """No sentence is set smaller; one that needs it is refused."""
@@ -69,7 +71,10 @@ class Faces:
     """Noto Sans in two weights, by size; it covers Latin, Greek and Cyrillic."""
 
     def __init__(self) -> None:
-        from pymupdf_fonts import NotoSans_Bold, NotoSans_Regular  # noqa: PLC0415 - 1 MB of font
+        from pymupdf_fonts import (  # type: ignore[import-untyped]  # noqa: PLC0415 - 1 MB of font
+            NotoSans_Bold,
+            NotoSans_Regular,
+        )
 
         self._data = {"bold": NotoSans_Bold.fontbuffer, "regular": NotoSans_Regular.fontbuffer}
         self._made: dict[tuple[str, int], FreeTypeFont] = {}
@@ -180,6 +185,7 @@ def _is_shot(shot: object, index: int) -> bool:
         and shot.get("index") == index
         and isinstance(shot.get("sentence"), str)
         and bool(shot["sentence"].strip())
+        and len(shot["sentence"]) <= MAX_SENTENCE_CHARS
         and isinstance(shot.get("palette"), Mapping)
         and all(_is_colour(shot["palette"].get(name)) for name in ("from", "to", "accent", "ink"))
     )
@@ -295,8 +301,9 @@ def fit(sentence: str, box: Box, faces: Faces) -> Setting:
     while size >= SMALLEST_PX:
         face = faces.at("bold", size)
         line_px = size * 27 // 20
-        lines = tuple(wrap(sentence, width, face))
-        if line_px * len(lines) <= height:
+        most = height // line_px
+        lines = tuple(islice(wrap(sentence, width, face), most + 1))
+        if len(lines) <= most:
             return Setting(lines, size, line_px)
         size -= max(1, size // 16)
     raise _refused("sentence_too_long")

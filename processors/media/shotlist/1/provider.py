@@ -152,9 +152,9 @@ def palette(source: str, index: int) -> dict[str, str]:
     home = int.from_bytes(hashlib.sha256(source.encode()).digest()[:2]) % 360
     hue = (home + index * 23 + seed[0] % 9) % 360
     return {
-        "from": _colour(hue, 20 + seed[1] % 8, 52 + seed[2] % 16),
+        "from": _colour(hue, 14 + seed[1] % 6, 52 + seed[2] % 16),
         "to": _colour((hue + 36 + seed[3] % 24) % 360, 9 + seed[4] % 5, 58 + seed[5] % 16),
-        "accent": _colour((hue + 168 + seed[6] % 24) % 360, 66 + seed[7] % 6, 84),
+        "accent": _colour((hue + 168 + seed[6] % 24) % 360, 80, 84 + seed[7] % 12),
         "ink": _colour(hue, 96, 40),
     }
 

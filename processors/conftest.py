@@ -1,0 +1,97 @@
+"""Run a processor's provider directly, as the runtime would."""
+
+# ruff: noqa: INP001 - tests are not a package
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from theory_core import digest
+from theory_runtime import Config
+
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass
+class Ran:
+    """What a run left behind: outputs by relative path, usage, and what watchers were told."""
+
+    outputs: dict[str, bytes]
+    mimes: dict[str, str]
+    usage: Mapping[str, int]
+    info: str
+    frames: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+
+
+Artifact = Callable[[str, bytes], dict[str, Any]]
+Run = Callable[..., Ran]
+
+
+def load(ref: str) -> ModuleType:
+    """The provider module of `ns/name@N`."""
+    spec = importlib.util.spec_from_file_location(
+        "provider_of_" + ref.replace("/", "_").replace("@", "_"),
+        HERE / ref.replace("@", "/") / "provider.py",
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def providers() -> Callable[[str], ModuleType]:
+    return load
+
+
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """Make an artifact as a runner sees it: described, and there as a file."""
+
+    def make(path: str, body: bytes) -> dict[str, Any]:
+        file = tmp_path_factory.mktemp("artifact") / "body"
+        file.write_bytes(body)
+        return {
+            "path": path,
+            "cid": digest(body),
+            "size_bytes": len(body),
+            "mime": "application/octet-stream",
+            "local_path": str(file),
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run `ref` with `params` in a mode, in a work folder of its own."""
+
+    def start(ref: str, params: dict[str, Any], mode: str = "mock") -> Ran:
+        frames: list[tuple[str, Mapping[str, Any]]] = []
+        config = Config(
+            ref=ref,
+            mode=mode,
+            execution_id="x1",
+            work_dir=tmp_path_factory.mktemp("work"),
+            progress=lambda kind, content: frames.append((kind, content)),
+        )
+        result = load(ref).make_runner(config)(params)
+        bodies = {
+            item.relpath: item.body if isinstance(item.body, bytes) else item.body.read_bytes()
+            for item in result.outputs
+        }
+        mimes = {item.relpath: item.mime for item in result.outputs}
+        assert len(bodies) == len(result.outputs)
+        return Ran(bodies, mimes, result.usage, result.processor_info, frames)
+
+    return start
