@@ -1,0 +1,155 @@
+"""Every setting of a process, read once from its environment and its command line."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from theory_core import TheoryError
+
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"", "0", "false", "no", "off"})
+_LEVELS: Final = ("debug", "info", "warning", "error")
+_LANES: Final = ("build", "dev", "staging", "main")
+
+VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
+    "home": ("THEORY_HOME", "folder that holds all state; default .theory"),
+    "database_url": ("THEORY_DATABASE_URL", "sqlite:///PATH; default {home}/theory.db"),
+    "log_level": ("THEORY_LOG", "debug, info, warning or error"),
+    "lane": ("THEORY_LANE", "lane of one-shot runs: build, dev, staging or main"),
+    "run_target": ("RUN_TARGET", "default of --adapter; process"),
+    "ci": ("CI", "true refuses mode real"),
+    "tenant": ("THEORY_TENANT", "tenant of this machine's user; default local"),
+    "registry": ("THEORY_REGISTRY", "folder of registry specs"),
+    "processors": ("THEORY_PROCESSORS", "folder of processor sources"),
+    "wheels": ("THEORY_WHEELS", "folder of the theory-core and theory-runtime wheels"),
+    "cache": ("THEORY_CACHE", "folder of processor environments; default ~/.cache/theory"),
+    "parallel": ("THEORY_PARALLEL", "executions at once; default 4"),
+}
+"""Setting -> its environment name and meaning: the one list that help and docs are made of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a process was told; nothing reads the environment after this."""
+
+    home: Path
+    database: Path
+    """The SQLite file."""
+    log_level: str
+    lane: str
+    run_target: str
+    ci: bool
+    tenant: str
+    registry: Path
+    processors: Path
+    wheels: Path
+    migrations: Path
+    cache: Path
+    parallel: int
+    platform: str
+    """`amd64` or `arm64`, or what the machine calls itself."""
+    principal: str = "local"
+    """Who acts, in events and idempotency scopes."""
+
+    def resolved(self) -> dict[str, str | int | bool]:
+        """The settings as one flat record for the `config.resolved` event."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values}
+
+
+def read(
+    environment: Mapping[str, str] | None = None, *, interactive: bool = False, **given: object
+) -> Settings:
+    """Settings from `given` (the command line; None means not given), then the environment.
+
+    `interactive` quiets the default log level for a person at a terminal. Raises `TheoryError`
+    `ERR_INPUTS` naming the variable.
+    """
+    environ = os.environ if environment is None else environment
+
+    def told(name: str, default: str) -> str:
+        value = given.get(name)
+        if value is not None:
+            return str(value)
+        return environ.get(VARIABLES[name][0], "") or default
+
+    home = Path(told("home", ".theory")).expanduser().absolute()
+    cache = Path(environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "theory"
+    quiet = "warning" if interactive else "info"
+    return Settings(
+        home=home,
+        database=_database(told("database_url", ""), home),
+        log_level=_one_of("log_level", told("log_level", quiet).lower(), _LEVELS),
+        lane=_one_of("lane", told("lane", "build"), _LANES),
+        run_target=told("run_target", "process"),
+        ci=_flag("ci", told("ci", "")),
+        tenant=told("tenant", "local"),
+        registry=_folder(told("registry", ""), "registry"),
+        processors=_folder(told("processors", ""), "processors"),
+        wheels=_folder(told("wheels", ""), "wheels"),
+        migrations=assets("migrations"),
+        cache=Path(told("cache", str(cache))).expanduser().absolute(),
+        parallel=_count("parallel", told("parallel", "4")),
+        platform=_platform(platform.machine()),
+    )
+
+
+def assets(name: str) -> Path:
+    """Where shipped files lie: beside the installed package, or in the checkout it runs from."""
+    package = Path(__file__).resolve().parent
+    packaged = package / "_assets" / name
+    if packaged.is_dir():
+        return packaged
+    checkout = package.parents[1]
+    return checkout / ("dist" if name == "wheels" else name)
+
+
+def _folder(told: str, name: str) -> Path:
+    return Path(told).expanduser().absolute() if told else assets(name)
+
+
+def _database(url: str, home: Path) -> Path:
+    """The file of a `sqlite:///` address (three slashes: relative, four: absolute)."""
+    if not url:
+        return home / "theory.db"
+    parts = urlsplit(url)
+    if parts.scheme != "sqlite" or parts.netloc or not parts.path.strip("/"):
+        message = "this version keeps its truth in SQLite: database_url is sqlite:///PATH"
+        raise TheoryError("ERR_INPUTS", message, {"variable": VARIABLES["database_url"][0]})
+    return Path(unquote(parts.path[1:])).expanduser().absolute()
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise _wrong(name, f"is one of {', '.join(known)}")
+    return value
+
+
+def _flag(name: str, value: str) -> bool:
+    if value.lower() in _TRUE:
+        return True
+    if value.lower() in _FALSE:
+        return False
+    raise _wrong(name, "is true or false")
+
+
+def _count(name: str, value: str) -> int:
+    most = 256
+    if not (value.isascii() and value.isdigit() and 1 <= int(value[:4]) <= most):
+        raise _wrong(name, f"is a whole number from 1 to {most}")
+    return int(value)
+
+
+def _wrong(name: str, rule: str) -> TheoryError:
+    variable = VARIABLES[name][0]
+    return TheoryError("ERR_INPUTS", f"{variable} {rule}", {"variable": variable})
+
+
+def _platform(machine: str) -> str:
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine.lower(), machine.lower())

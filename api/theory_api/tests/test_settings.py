@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from theory_api.settings import VARIABLES, Settings, assets, read
+from theory_core import TheoryError
+
+
+def test_the_command_line_goes_before_the_environment_and_the_environment_before_defaults() -> None:
+    environ = {"THEORY_HOME": "/srv/theory", "THEORY_PARALLEL": "2"}
+    assert read({}).home == Path(".theory").absolute()
+    assert read(environ).home == Path("/srv/theory")
+    assert read(environ, home="/tmp/h").home == Path("/tmp/h")  # noqa: S108 - never opened
+    assert read(environ, home=None).parallel == 2
+
+
+def test_the_database_lies_in_the_home_unless_it_is_named() -> None:
+    assert read({}, home="/srv/t").database == Path("/srv/t/theory.db")
+    assert read({}, database_url="sqlite:////var/t.db").database == Path("/var/t.db")
+    assert read({}, database_url="sqlite:///t%20x.db").database == Path("t x.db").absolute()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("THEORY_DATABASE_URL", "postgresql://u:hunter2@db/x"),
+        ("THEORY_DATABASE_URL", "sqlite://"),
+        ("THEORY_LOG", "loud"),
+        ("THEORY_LANE", "prod"),
+        ("THEORY_PARALLEL", "0"),
+        ("THEORY_PARALLEL", "many"),
+        ("CI", "perhaps"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_the_name_of_its_variable(variable: str, value: str) -> None:
+    with pytest.raises(TheoryError) as caught:
+        read({variable: value})
+    assert caught.value.code == "ERR_INPUTS"
+    assert caught.value.detail["variable"] == variable
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "ci"), [("true", True), ("1", True), ("", False), ("false", False), ("0", False)]
+)
+def test_ci_is_read_from_its_usual_variable(value: str, ci: bool) -> None:  # noqa: FBT001
+    assert read({"CI": value}).ci is ci
+
+
+def test_a_person_at_a_terminal_sees_warnings_only() -> None:
+    assert read({}).log_level == "info"
+    assert read({}, interactive=True).log_level == "warning"
+    assert read({"THEORY_LOG": "debug"}, interactive=True).log_level == "debug"
+
+
+def test_every_variable_belongs_to_a_setting() -> None:
+    names = {field.name for field in dataclasses.fields(Settings)} | {"database_url"}
+    assert set(VARIABLES) <= names
+    assert len({variable for variable, _ in VARIABLES.values()}) == len(VARIABLES)
+
+
+def test_the_resolved_record_is_flat_and_complete() -> None:
+    record = read({}).resolved()
+    assert set(record) == {field.name for field in dataclasses.fields(Settings)}
+    assert all(isinstance(value, str | int | bool) for value in record.values())
+
+
+def test_assets_lie_in_the_checkout_that_the_code_runs_from() -> None:
+    assert (assets("registry") / "processors").is_dir()
+    assert (assets("migrations")).is_dir()

@@ -1,0 +1,1 @@
+"""The HTTP and WebSocket doors over the services: thin controllers behind strict gates."""

@@ -1,0 +1,105 @@
+"""Artifacts over HTTP: bytes by path, named by their digest."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from litestar import Controller, Request, Response, get, head
+from litestar.params import FromPath
+from litestar.response import Stream
+
+from theory_api.services.queries import Content
+from theory_api.services.views import ArtifactPage
+from theory_api.web.doors import InjectedDoors
+from theory_api.web.openapi import ArtifactOperation
+from theory_api.web.plans import owned
+from theory_api.web.responses import READS
+from theory_core import TheoryError
+
+_MARK: Final = b"/artifacts/"
+
+
+class ArtifactController(Controller):
+    """What a plan's executions wrote, and what was attached to it."""
+
+    path = "/v1/plans/{tenant:str}/{plan:str}/artifacts"
+    tags = ("artifacts",)
+
+    @get(
+        "/{path:path}",
+        operation_id="getArtifact",
+        summary="The bytes of an artifact, or the list below a path that ends in /",
+        operation_class=ArtifactOperation,
+        responses=READS,
+    )
+    async def read(
+        self,
+        request: Request[Any, Any, Any],
+        tenant: FromPath[str],
+        plan: FromPath[str],
+        path: FromPath[str],  # noqa: ARG002 - decoded; the raw one is read
+        doors: InjectedDoors,
+    ) -> Stream | Response[ArtifactPage] | Response[None]:
+        """The digest stands in `ETag`; what a browser gets is sandboxed."""
+        address = owned(doors, tenant, plan)
+        below = _asked(request)
+        if below.endswith("/"):
+            after = request.query_params.get("after", "")
+            return Response(await doors.queries.artifacts(address, below, after=after))
+        content = await doors.queries.artifact(address, below)
+        if _unchanged(request, content.artifact.cid):
+            return Response(None, status_code=304, headers=_headers(content))
+        return Stream(
+            content.stream(0, None),
+            media_type=content.artifact.mime,
+            headers=_headers(content, sized=True),
+        )
+
+    @head(
+        "/{path:path}",
+        operation_id="headArtifact",
+        summary="Size, media type and digest of an artifact",
+        responses=READS,
+    )
+    async def stat(
+        self,
+        request: Request[Any, Any, Any],
+        tenant: FromPath[str],
+        plan: FromPath[str],
+        path: FromPath[str],  # noqa: ARG002 - decoded; the raw one is read
+        doors: InjectedDoors,
+    ) -> Response[None]:
+        """The headers of the same GET."""
+        content = await doors.queries.artifact(owned(doors, tenant, plan), _asked(request))
+        return Response(
+            None, media_type=content.artifact.mime, headers=_headers(content, sized=True)
+        )
+
+
+def _asked(request: Request[Any, Any, Any]) -> str:
+    """The plan-relative path as it came, still encoded: it is decoded once, by its grammar."""
+    raw = request.scope["raw_path"]
+    _, mark, rest = raw.partition(_MARK)
+    try:
+        return "/artifacts/" + rest.decode("ascii") if mark else ""
+    except UnicodeDecodeError as error:
+        message = "a path in an address is percent-encoded ASCII"
+        raise TheoryError("ERR_PERCENT_DECODE", message, {}) from error
+
+
+def _unchanged(request: Request[Any, Any, Any], cid: str) -> bool:
+    given = request.headers.get("if-none-match", "")
+    return any(tag.strip().removeprefix("W/") == f'"{cid}"' for tag in given.split(","))
+
+
+def _headers(content: Content, *, sized: bool = False) -> dict[str, str]:
+    headers = {
+        "etag": f'"{content.artifact.cid}"',
+        "cache-control": "private, no-cache",
+        "x-content-type-options": "nosniff",
+        "content-security-policy": "sandbox; default-src 'none'",
+        "accept-ranges": "none",
+    }
+    if sized:
+        headers["content-length"] = str(content.artifact.size_bytes)
+    return headers
