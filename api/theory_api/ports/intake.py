@@ -23,7 +23,7 @@ class Received:
     """An object that arrived: stored, re-read and digested by the orchestrator."""
 
     relpath: str
-    """Below the write prefix, canonical, e.g. `outputs/script.txt`, `outputs.json`, `receipt.json`."""
+    """Below the write prefix, canonical: `outputs/…`, `outputs.json` or `receipt.json`."""
     cid: str
     size_bytes: int
     mime: str

@@ -101,6 +101,19 @@ class TruthStore(Protocol):
         """Close every connection."""
 
 
+class ProjectionStore(Protocol):
+    """Where projections are put anew: they are rows of the ledger, never more than it says."""
+
+    async def replace_projections(
+        self, plan: str, changes: Changes, *, shard: str, epoch: int
+    ) -> None:
+        """Put the rows that a whole ledger implies in the place of the plan's present ones.
+
+        `changes` is the projection of all events of the plan; its head comes from the ledger.
+        Raises `TheoryError`: `ERR_NOT_WRITER`, `ERR_NOT_FOUND` (no events), `ERR_UNAVAILABLE`.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class PlanRow:
     """A plan as lists and `show` tell it."""
@@ -177,8 +190,8 @@ class ArtifactRow:
 class ReadModel(Protocol):
     """Projections, read beside a running writer, from any process.
 
-    Raises `TheoryError`: `ERR_NOT_FOUND` where a plan is asked for that is not there,
-    `ERR_UNAVAILABLE`.
+    Raises `TheoryError`: `ERR_NOT_FOUND` from `plan` and `execution` for what is not there, while
+    lists of an unknown plan are empty; `ERR_UNAVAILABLE`.
     """
 
     async def plans(

@@ -1,0 +1,120 @@
+"""The folder that holds all state of one installation, and what lies where in it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from theory_api.adapters.files.lock import WriterLock
+from theory_core import TheoryError
+
+_KEY_BYTES: Final = 32
+_MAX_KEY: Final = 256
+_PRIVATE: Final = 0o077
+"""Permission bits that a secret file must not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """`theory.db`, `artifacts/`, `scratch/`, `api-key`, `writer.lock`."""
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file, where no other one was asked for."""
+        return self.root / "theory.db"
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder of the content-addressed files."""
+        return self.root / "artifacts"
+
+    @property
+    def scratch(self) -> Path:
+        """Folder of the notes of unfinished executions."""
+        return self.root / "scratch"
+
+    def lock(self, database: Path | None = None) -> WriterLock:
+        """The right to write to this home, and to the folder of a database elsewhere."""
+        where = self.root if database is None else database.parent
+        return WriterLock(self.root / "writer.lock", where / "writer.lock")
+
+    def api_key(self) -> str:
+        """The local key, made on first use; a file that only its owner may read.
+
+        Raises `TheoryError` `ERR_FORBIDDEN` for a key that others may read or that is no plain
+        file, `ERR_STORAGE`.
+        """
+        file = self.root / "api-key"
+        try:
+            return _read_key(file)
+        except FileNotFoundError:
+            _write_key(file)
+        except OSError as error:
+            raise _unusable(file, error) from error
+        try:
+            return _read_key(file)
+        except OSError as error:
+            raise _unusable(file, error) from error
+
+
+def open_home(root: Path) -> Home:
+    """The home at `root`, made with its folders where they are missing, for its owner alone.
+
+    A folder that was there keeps its permissions. Raises `TheoryError` `ERR_STORAGE`.
+    """
+    home = Home(root)
+    try:
+        for folder in (home.root, home.artifacts, home.scratch):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(root, error) from error
+    return home
+
+
+def _read_key(file: Path) -> str:
+    handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_mode & _PRIVATE:
+            message = f"{file} must be a file that only its owner may read: chmod 600 it"
+            raise TheoryError("ERR_FORBIDDEN", message)
+        text = os.read(handle, _MAX_KEY).decode("ascii", errors="replace").strip()
+    finally:
+        os.close(handle)
+    if not text.isascii() or not text.isprintable() or len(text) < _KEY_BYTES:
+        message = f"{file} does not hold a key; remove it, and a new one is made"
+        raise TheoryError("ERR_FORBIDDEN", message)
+    return text
+
+
+def _write_key(file: Path) -> None:
+    """Put a new key there, whole, unless one has appeared meanwhile."""
+    part = file.with_name(f".api-key-{secrets.token_hex(8)}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        handle = os.open(part, flags, 0o600)
+        try:
+            os.write(handle, secrets.token_urlsafe(_KEY_BYTES).encode() + b"\n")
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        try:
+            file.hardlink_to(part)
+        except FileExistsError:
+            return
+        finally:
+            part.unlink()
+    except OSError as error:
+        raise _unusable(file, error) from error
+
+
+def _unusable(path: Path, error: OSError) -> TheoryError:
+    message = f"{path} cannot be used: {error.strerror or 'input/output error'}"
+    return TheoryError("ERR_STORAGE", message, {"errno": error.errno or 0})

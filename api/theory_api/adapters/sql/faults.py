@@ -1,0 +1,26 @@
+"""The database's errors as the project's: the one place where they are translated."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from theory_core import TheoryError
+
+
+def unavailable(error: BaseException) -> TheoryError:
+    """`ERR_UNAVAILABLE` with the database's own name of the fault, e.g. `SQLITE_FULL`."""
+    name = getattr(error, "sqlite_errorname", None) or type(error).__name__
+    return TheoryError("ERR_UNAVAILABLE", f"the database refused: {name}", {"reason": name})
+
+
+def refused(error: sqlite3.IntegrityError) -> TheoryError:
+    """A row that the database would not take.
+
+    `ERR_BUDGET_EXCEEDED` for a balance, `ERR_CONFLICT` for everything else: the rows are not those
+    that the writer believes in.
+    """
+    if "ck_balance_" in str(error):
+        return TheoryError("ERR_BUDGET_EXCEEDED", "budget exceeded: a balance would be negative")
+    name = getattr(error, "sqlite_errorname", None) or "constraint"
+    message = "the database holds other rows than the writer believes"
+    return TheoryError("ERR_CONFLICT", message, {"reason": name})
