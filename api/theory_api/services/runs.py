@@ -14,13 +14,16 @@ from theory_api.ports.registry import Snapshots
 from theory_api.ports.truth import ReadModel
 from theory_api.services.plans import Attachment, PlanCommands
 from theory_api.services.queries import Queries
-from theory_core import TheoryError, canonicalize, is_name, loads_strict
+from theory_core import TheoryError, error_envelope, is_name, loads_strict
 
 TRANSITION: Final = "run"
 """The one transition of an implicit plan."""
 
 _LONGEST_ID: Final = 59
 """So that `run-{execution_id}` is a plan's name."""
+
+_LONGEST_REASON: Final = 768
+"""Characters of a refusal's message that its envelope repeats."""
 
 _POLICY: Final = "default@1"
 
@@ -86,7 +89,7 @@ class Runs:
         envelope. Raises `TheoryError` only when the stores or the scheduler fail:
         `ERR_NOT_WRITER`, `ERR_UNAVAILABLE`, `ERR_STORAGE`, `ERR_INTERNAL`.
         """
-        ident = request.execution_id or f"x{uuid.uuid4().hex}"
+        ident = request.execution_id or _fresh()
         plan = f"/world/{tenant}/run-{ident}"
         try:
             self._guard(request, ident)
@@ -163,20 +166,22 @@ class Runs:
         self, request: RunRequest, plan: str, ident: str, error: TheoryError
     ) -> RunOutcome:
         """The envelope of work that never started."""
-        envelope = canonicalize(
-            {
-                "status": "error",
-                "execution_id": ident,
-                "error": {"code": error.code, "message": error.message},
-                "meta": {"env_fingerprint": self._fingerprint(request)},
-            }
+        envelope = error_envelope(
+            ident if is_name(ident) else _fresh(),
+            error.code,
+            env_fingerprint=self._fingerprint(request),
+            reason=" ".join(error.message.split())[:_LONGEST_REASON],
         )
         return RunOutcome(plan, envelope, "error", error)
 
     def _fingerprint(self, request: RunRequest) -> str:
-        """The declared facts of a known processor; empty for an unknown one."""
+        """The declared facts of a known processor; of an unknown one only the machine's."""
         try:
             spec = self._snapshots.current.processor(request.ref)
         except TheoryError:
-            return ""
+            return f"cpu:unknown;memory:unknown;platform:{self._platform};runtime:unknown"
         return env_fingerprint(spec, platform=self._platform, mode=request.mode)
+
+
+def _fresh() -> str:
+    return f"x{uuid.uuid4().hex}"
