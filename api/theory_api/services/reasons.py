@@ -9,6 +9,7 @@ from theory_api.domain.evolve import fold
 from theory_api.domain.runnable import Blocked, why
 from theory_api.domain.state import PlanState, TransitionState
 from theory_api.ports.truth import PlanRow, ReadModel
+from theory_api.ports.world import World
 from theory_api.scheduler.evaluation import evaluate
 from theory_api.services.views import WhyView
 from theory_core import TheoryError
@@ -34,7 +35,7 @@ async def refold(read: ReadModel, row: PlanRow) -> PlanState:
 
 async def reasons(
     state: PlanState,
-    read: ReadModel,
+    world: World,
     holds: Callable[[str, str], Blocked | None] | None,
 ) -> AsyncIterator[WhyView]:
     """One reason for each transition that has not succeeded, in the order of the plan."""
@@ -43,7 +44,7 @@ async def reasons(
             continue
         blocked = why(state, name)
         if blocked is None:
-            blocked = await _outside(state, name, entry, read, holds)
+            blocked = await _outside(state, name, entry, world, holds)
         reason, detail = blocked.reason, dict(blocked.detail)
         if entry.error is not None:
             reason = f"{reason}; {entry.error.code}: {entry.error.message}"
@@ -61,10 +62,10 @@ async def _outside(
     state: PlanState,
     name: str,
     entry: TransitionState,
-    read: ReadModel,
+    world: World,
     holds: Callable[[str, str], Blocked | None] | None,
 ) -> Blocked:
-    for verdict in await evaluate(entry.proposed.admission, state, read, own=name):
+    for verdict in await evaluate(entry.proposed.admission, state, world, own=name):
         if verdict.verdict != "true":
             return Blocked(verdict.name, verdict.reason)
     held = None if holds is None else holds(state.plan, name)
