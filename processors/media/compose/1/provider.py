@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any, Final
 
 from theory_core import TheoryError, loads_strict
@@ -21,6 +22,7 @@ FRAME_RATES: Final = (10, 20, 25, 50)
 KEYFRAME_S: Final = 2
 PNG_HEAD: Final = struct.Struct(">8s4x4sII")
 STDERR_TAIL: Final = 2000
+_SHOT_NAME: Final = re.compile(r"shot-[0-9]{3}\.png")
 
 X264: Final = "threads=1:lookahead-threads=1:sliced-threads=0:cpu-independent=1:scenecut=0"
 """One thread, no shortcut of the processor at hand: the bytes must not depend on the host."""
@@ -104,27 +106,27 @@ def _is_shot(shot: object, index: int, frame_ms: int) -> bool:
 
 
 def match(shotlist: Mapping[str, Any], frames: object) -> list[Path]:
-    """The picture of each shot, in the order of the shots, found by its name.
+    """The pictures in the order given, which is the order of the shots.
 
-    Raises `ERR_INPUTS` with `detail.reason`: `frames_missing`, `frames_mismatch` (a shot without
-    a picture, or a picture without a shot), `frame_size`, `frame_not_png`.
+    Names decide nothing, for the inputs' hash covers order and bytes alone; but a name that is
+    another shot's is refused. Raises `ERR_INPUTS` with `detail.reason`: `frames_missing`,
+    `frames_mismatch`, `frame_size`, `frame_not_png`.
     """
     if not isinstance(frames, Sequence) or isinstance(frames, str):
         raise _refused("frames_missing")
-    found: dict[str, Path] = {}
-    for frame in frames:
+    if len(frames) != len(shotlist["shots"]):
+        raise _refused("frames_mismatch")
+    pictures: list[Path] = []
+    for shot, frame in zip(shotlist["shots"], frames, strict=True):
         if not isinstance(frame, Mapping) or not isinstance(frame.get("local_path"), str):
             raise _refused("frames_missing")
-        found[PurePosixPath(frame.get("path", frame["local_path"])).name] = Path(
-            frame["local_path"]
-        )
-    wanted = [f"{shot['id']}.png" for shot in shotlist["shots"]]
-    if len(frames) != len(found) or set(found) != set(wanted):
-        raise _refused("frames_mismatch")
-    pictures = [found[name] for name in wanted]
-    for picture in pictures:
+        name = str(frame.get("path", "")).rpartition("/")[2]
+        if _SHOT_NAME.fullmatch(name) and name != f"{shot['id']}.png":
+            raise _refused("frames_mismatch")
+        picture = Path(frame["local_path"])
         if _png_size(picture) != (shotlist["width"], shotlist["height"]):
             raise _refused("frame_size")
+        pictures.append(picture)
     return pictures
 
 

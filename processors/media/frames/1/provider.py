@@ -304,9 +304,24 @@ def fit(sentence: str, box: Box, faces: Faces) -> Setting:
         most = height // line_px
         lines = tuple(islice(wrap(sentence, width, face), most + 1))
         if len(lines) <= most:
-            return Setting(lines, size, line_px)
+            return Setting(_balance(sentence, lines, width, face), size, line_px)
         size -= max(1, size // 16)
     raise _refused("sentence_too_long")
+
+
+def _balance(
+    sentence: str, lines: tuple[str, ...], width: int, face: FreeTypeFont
+) -> tuple[str, ...]:
+    """The same number of lines in the narrowest measure, so that none is left almost empty."""
+    narrow, wide = 0, width
+    while wide - narrow > 1:
+        middle = (narrow + wide) // 2
+        tried = tuple(islice(wrap(sentence, middle, face), len(lines) + 1))
+        if len(tried) == len(lines) and all(face.getlength(line) <= middle for line in tried):
+            lines, wide = tried, middle
+        else:
+            narrow = middle
+    return lines
 
 
 def wrap(sentence: str, width: int, face: FreeTypeFont) -> Iterator[str]:

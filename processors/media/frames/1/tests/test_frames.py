@@ -148,6 +148,14 @@ def test_a_short_sentence_is_set_larger_than_a_long_one(painter: ModuleType, fac
     assert short.size_px >= 2 * long.size_px >= 40
 
 
+def test_no_line_is_left_almost_empty(painter: ModuleType, faces: Any) -> None:
+    box = painter.Layout(1280, 720).sentence
+    setting = painter.fit("When she makes a mistake, she strikes it and signs.", box, faces)
+    lengths = [faces.at("bold", setting.size_px).getlength(line) for line in setting.lines]
+    assert len(lengths) > 1
+    assert min(lengths) > max(lengths) / 2
+
+
 def test_words_are_broken_only_where_they_must_be(painter: ModuleType, faces: Any) -> None:
     face = faces.at("bold", 40)
     assert list(painter.wrap("aaa bbb ccc", 130, face)) == ["aaa", "bbb", "ccc"]
