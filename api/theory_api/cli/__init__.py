@@ -1,0 +1,1 @@
+"""The command `theory`: thin over the services that the web uses too."""

@@ -1,0 +1,51 @@
+"""The services of one command, opened for it and closed behind it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from theory_api.cli.progress import Progress, progress
+from theory_api.domain.values import TERMINAL_PLAN
+from theory_api.services.queries import event_view
+
+if TYPE_CHECKING:
+    from theory_api.cli.options import Told
+    from theory_api.settings import Settings
+    from theory_api.wiring import Reader, Services
+
+
+def reader(settings: Settings) -> AbstractAsyncContextManager[Reader]:
+    """What only looks: works beside a running writer."""
+    # Stores and drivers take a second to import: `theory --help` does without them.
+    from theory_api.wiring import open_reader  # noqa: PLC0415
+
+    return open_reader(settings)
+
+
+@asynccontextmanager
+async def engine(
+    told: Told, settings: Settings, *, admitting: bool = True
+) -> AsyncIterator[tuple[Services, Progress]]:
+    """A running scheduler and the progress that hears its notices.
+
+    With `admitting` off nothing new starts: for commands that change a plan and leave.
+    """
+    from theory_api.wiring import open_engine  # noqa: PLC0415 - as above
+
+    shown = progress(as_json=told.json)
+    with shown:
+        async with open_engine(settings, on_notice=shown.notice, admitting=admitting) as services:
+            yield services, shown
+
+
+async def follow(services: Services, plan: str, shown: Progress) -> str:
+    """Show a plan's events until it has ended; its terminal status."""
+    async for event in services.engine.subscribe(plan):
+        shown.event(event.kind, event_view(event).event.data)
+    status = (await services.queries.row(plan)).status
+    if status not in TERMINAL_PLAN:
+        # The stream of a plan ends early only when the scheduler does.
+        return await services.engine.wait(plan)
+    return status
