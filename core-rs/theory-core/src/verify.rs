@@ -29,6 +29,7 @@ const PARALLEL_LINES: usize = 512;
 #[derive(Debug)]
 pub struct Verifier {
     expect: Expectations,
+    threads: usize,
     pool: Option<ThreadPool>,
     rest: Vec<u8>,
     complete: usize,
@@ -45,15 +46,19 @@ impl Verifier {
     /// A verifier that has read nothing; `threads` bounds its parallelism (none: as many as fit).
     ///
     /// # Errors
-    /// `ERR_INPUTS` for zero threads; `ERR_STORAGE` when no threads can be had.
+    /// `ERR_INPUTS` for zero threads.
     pub fn new(expect: Expectations, threads: Option<usize>) -> Result<Self> {
+        if threads == Some(0) {
+            return Err(Error::new(Code::Inputs, "threads must be at least 1"));
+        }
         let (prev, next_seq) = match &expect.start {
             Start::First => (None, Some(1)),
             Start::After { seq, hash } => (Some(*hash), seq.map(|seq| seq.saturating_add(1))),
         };
         Ok(Self {
             expect,
-            pool: threads.map(pool).transpose()?,
+            threads: threads.unwrap_or_default(),
+            pool: None,
             rest: Vec::new(),
             complete: 0,
             plan: None,
@@ -161,21 +166,25 @@ impl Verifier {
     }
 
     /// Everything about each line that does not depend on more than the line before it.
-    fn read_lines(&self, lines: &[&[u8]]) -> Vec<std::result::Result<Line, Reason>> {
+    fn read_lines(&mut self, lines: &[&[u8]]) -> Vec<std::result::Result<Line, Reason>> {
+        if self.threads != 1 && self.pool.is_none() && lines.len() >= PARALLEL_LINES {
+            // The threads end with the verifier: a pool that outlives it would be missing after a
+            // fork. Where none can be had, one thread gives the same report.
+            let most = std::thread::available_parallelism().map_or(1, usize::from);
+            let threads = self.threads.min(most);
+            self.pool = ThreadPoolBuilder::new().num_threads(threads).build().ok();
+        }
+        let first = self.prev;
         let read = |index: usize| {
             let prev = match index.checked_sub(1) {
                 Some(before) => line::stated_hash(lines[before]),
-                None => self.prev,
+                None => first,
             };
             Line::read(lines[index], prev.as_ref())
         };
-        if lines.len() < PARALLEL_LINES {
-            return (0..lines.len()).map(read).collect();
-        }
-        let all = || (0..lines.len()).into_par_iter().map(read).collect();
         match &self.pool {
-            Some(pool) => pool.install(all),
-            None => all(),
+            Some(pool) => pool.install(|| (0..lines.len()).into_par_iter().map(read).collect()),
+            None => (0..lines.len()).map(read).collect(),
         }
     }
 
@@ -216,14 +225,4 @@ impl Verifier {
         let line = self.line + 1;
         self.fault.get_or_insert(Fault { seq: self.next_seq, line, reason });
     }
-}
-
-fn pool(threads: usize) -> Result<ThreadPool> {
-    if threads == 0 {
-        return Err(Error::new(Code::Inputs, "threads must be at least 1"));
-    }
-    ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .map_err(|_| Error::new(Code::Storage, "no threads to be had"))
 }
