@@ -103,12 +103,12 @@ def _from_json(text: bytes, name: str, code: str) -> Any:  # noqa: ANN401
         line, column = error.detail.get("line"), error.detail.get("column")
         at = (line, column) if isinstance(line, int) and isinstance(column, int) else (1, 1)
         raise _refusal(name, code, error.message, at) from error
-    if _depth(data) > MAX_DEPTH:
+    if depth(data) > MAX_DEPTH:
         raise _refusal(name, code, f"nested deeper than {MAX_DEPTH}", (1, 1))
     return data
 
 
-def _depth(data: object) -> int:
+def depth(data: object) -> int:
     """Depth of plain data; a scalar has 0, an empty list 1."""
     deepest, level = 0, [data]
     while level := [item for item in level if isinstance(item, dict | list)]:

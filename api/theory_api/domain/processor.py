@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import jsonschema_rs
 import msgspec
 
+from theory_api.domain.documents import MAX_DEPTH, depth
 from theory_api.domain.values import Mode, Value
 from theory_core import LIMITS, TheoryError, canonicalize, digest, loads_strict
 
@@ -211,6 +212,8 @@ class ProcessorSpec:
             inputs = loads_strict(document)
         except TheoryError as error:
             raise _bad_inputs("$", error.message, error.code) from error
+        if depth(inputs) > MAX_DEPTH:
+            raise _bad_inputs("$", f"nested deeper than {MAX_DEPTH}", "ERR_JSON_DEPTH")
         if not isinstance(inputs, dict) or set(inputs) != {"schema", "params"}:
             raise _bad_inputs("$", "exactly schema and params are expected", "members")
         if inputs["schema"] != "v1" or not isinstance(inputs["params"], dict):

@@ -9,6 +9,7 @@ from theory_api.domain.document import PlanDocument, read
 from theory_api.domain.documents import parse_document
 from theory_api.domain.planning import Planned, resolve
 from theory_api.domain.registry import RegistrySnapshot
+from theory_core import canonicalize_json
 
 EXAMPLES = Path(__file__).resolve().parents[1]
 PLAN = EXAMPLES / "media-generation.yaml"
@@ -54,6 +55,11 @@ def test_the_goal_is_the_film(document: PlanDocument) -> None:
     goal = document.goal[0]
     assert goal.name == "artifact.exists@1"
     assert goal.params == {"transition": "compose-video", "path": "outputs/final.mp4"}
+
+
+def test_the_inputs_of_a_single_run_fit_the_registry(snapshot: RegistrySnapshot) -> None:
+    body = canonicalize_json((EXAMPLES / "script-inputs.json").read_bytes())
+    snapshot.processor("llm/litellm@1").check_inputs(body)
 
 
 def test_the_sample_is_short_and_written_in_three_scripts() -> None:

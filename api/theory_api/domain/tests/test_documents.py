@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from theory_api.domain.documents import parse_document, read_document
@@ -143,6 +143,7 @@ _DATA = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(_DATA)
 def test_every_json_document_means_the_same_read_as_yaml(data: object) -> None:
     text = json.dumps(data, ensure_ascii=False).encode()

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from theory_core import TheoryError, canonicalize, digest
@@ -58,6 +58,7 @@ _LINES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(_LINES, st.sampled_from([10, 20, 25, 50]), st.integers(1000, 120_000))
 def test_durations_are_whole_frames_and_their_sum_is_bounded(
     maker: ModuleType, lines: list[str], fps: int, max_total_ms: int
@@ -72,6 +73,7 @@ def test_durations_are_whole_frames_and_their_sum_is_bounded(
     assert sum(durations) <= max(max_total_ms, 400 * len(lines))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80), st.integers(0, 59))
 def test_text_stands_out_against_the_background(maker: ModuleType, source: str, index: int) -> None:
     colours = maker.palette(source, index)
