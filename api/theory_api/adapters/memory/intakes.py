@@ -15,6 +15,7 @@ from theory_core import LIMITS, TheoryError, WorldPath
 INDEX: Final = "outputs.json"
 RECEIPT: Final = "receipt.json"
 
+_RECORDS: Final = frozenset({INDEX, RECEIPT})
 _MIME: Final = re.compile(r"[!-~][ -~]{0,254}")
 _KEPT: Final = 256
 """Closed intakes that still answer `received`."""
@@ -42,7 +43,7 @@ class _Intake:
             raise TheoryError("ERR_OUTPUT_PREFIX", message, {"reason": error.code}) from error
         inside = path.segments[len(self.prefix.segments) :]
         output = len(inside) > 1 and inside[0] == "outputs" and not path.is_prefix
-        record = inside in {(INDEX,), (RECEIPT,)} and not path.is_prefix
+        record = len(inside) == 1 and inside[0] in _RECORDS and not path.is_prefix
         if not self.prefix.contains(path) or not (output or record):
             message = "an execution delivers outputs/…, outputs.json and receipt.json, nothing else"
             raise TheoryError("ERR_OUTPUT_PREFIX", message, {"reason": "place"})
@@ -61,7 +62,8 @@ class _Intake:
             message = "duplicate output after canonicalization: one path lies above another"
             raise TheoryError("ERR_OUTPUT_DUPLICATE", message, {"reason": "ancestor"})
         most = LIMITS["outputs_per_execution"]
-        if len(self.objects) >= most + 2:
+        outputs = len(self.objects) - len(self.objects.keys() & _RECORDS)
+        if relpath not in _RECORDS and outputs >= most:
             message = f"more than the {most} outputs that an execution may have"
             raise TheoryError("ERR_TOO_LARGE", message, {"max_outputs": most})
 

@@ -144,7 +144,7 @@ class MemoryTruth:
                 "expected": append.expected_seq,
                 "head": tables.head.seq,
             }
-            raise TheoryError("ERR_CONFLICT", "a plan's head moved; fold it anew", detail)
+            raise TheoryError("ERR_CONFLICT", "a plan's head is not the expected one", detail)
         return tables, tables.check(append.changes)
 
     def _fence(self, shard: str, epoch: int) -> None:

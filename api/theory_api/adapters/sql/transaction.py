@@ -28,6 +28,7 @@ def transact(connection: sqlite3.Connection, work: Work) -> None:
     try:
         connection.execute(BEGIN)
     except sqlite3.Error as error:
+        _undo(connection, error)
         raise unavailable(error) from error
     try:
         work(connection)
@@ -107,15 +108,15 @@ def _all(connection: sqlite3.Connection, statement: str, rows: Sequence[Row]) ->
 
 
 def _moved(connection: sqlite3.Connection, say: Statements, rows: Rows) -> TheoryError:
-    """Which head moved, for the message."""
+    """Which head is not the expected one; a head with our hash is one that we just wrote."""
+    detail: dict[str, object] = {"plans": _plans(rows.moved_plans)}
     for row in rows.moved_plans:
         found = connection.execute(say.read_head, {"old_plan": row["old_plan"]}).fetchone()
-        if found is None or found[0] not in {row["old_head_seq"], row["head_seq"]}:
+        if found is None or found[1] != row["head_hash"]:
             head = 0 if found is None else found[0]
             detail = {"plan": row["old_plan"], "expected": row["old_head_seq"], "head": head}
-            return TheoryError("ERR_CONFLICT", "a plan's head moved; fold it anew", detail)
-    detail = {"plans": _plans(rows.moved_plans)}
-    return TheoryError("ERR_CONFLICT", "a plan belongs to another shard", detail)
+            break
+    return TheoryError("ERR_CONFLICT", "a plan's head is not the expected one", detail)
 
 
 def _plans(rows: Sequence[Row]) -> str:
