@@ -4,6 +4,7 @@ Exit codes: 0 sound, 1 refused or broken, 2 usage. With `--json`, stdout is one 
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +17,16 @@ from theory_core import (
     canonicalize_json,
     digest,
     digest_file,
+    verify,
 )
 
 _CHUNK_BYTES = 1 << 20
+
+_HASH = re.compile("b3:[0-9a-f]{64}")
+_SEQ = re.compile("[1-9][0-9]{0,15}")
+
+_NOT_JUDGED = frozenset({"ERR_NOT_FOUND", "ERR_UNAVAILABLE"})
+"""Codes that say nothing about the input: exit 2."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             facts = ", ".join(f"{key} {fact}" for key, fact in error.detail.items())
             place = f" ({facts})" if facts else ""
             sys.stderr.write(f"theory-core: {error}{place}\n")
-        return 2 if error.code == "ERR_NOT_FOUND" else 1
+        return 2 if error.code in _NOT_JUDGED else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,9 +60,45 @@ def _parser() -> argparse.ArgumentParser:
     path.add_argument("text", metavar="PATH", help="absolute, world:// or plan-relative path")
     path.add_argument("--root", metavar="PLAN", help="plan of a relative path: /world/TENANT/PLAN")
     path.set_defaults(run=_path)
-    for command in (canon, hashing, path):
+    verifying = _verify_parser(commands)
+    for command in (canon, hashing, path, verifying):
         command.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
     return parser
+
+
+def _verify_parser(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> argparse.ArgumentParser:
+    command = commands.add_parser("verify", help="judge an export of a plan's ledger")
+    command.add_argument("file", metavar="FILE|-", help="the export (NDJSON); - reads stdin")
+    command.add_argument(
+        "--expect-head",
+        type=_head,
+        metavar="SEQ:HASH",
+        help="last event, as somebody else kept it; without it nothing is anchored",
+    )
+    command.add_argument(
+        "--expect-prev",
+        type=_prev,
+        metavar="[SEQ:]HASH",
+        help="event before the first, where the export does not start at seq 1",
+    )
+    command.add_argument("--allow-empty", action="store_true", help="zero events are sound")
+    command.add_argument("--laws", action="store_true", help="judge budgets and states too")
+    command.add_argument("--threads", type=int, metavar="N", help="most threads to use")
+    command.set_defaults(run=_verify)
+    return command
+
+
+def _head(text: str) -> tuple[int, str]:
+    seq, _, written = text.partition(":")
+    if not _HASH.fullmatch(written) or not _SEQ.fullmatch(seq):
+        raise argparse.ArgumentTypeError("expected SEQ:b3:… with 64 hexadecimal digits")
+    return int(seq), written
+
+
+def _prev(text: str) -> tuple[int, str] | str:
+    return text if _HASH.fullmatch(text) else _head(text)
 
 
 def _canon(options: argparse.Namespace) -> int:
@@ -98,6 +142,30 @@ def _path(options: argparse.Namespace) -> int:
     else:
         _say(f"{path}\n".encode())
     return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    report = verify(
+        sys.stdin.buffer if options.file == "-" else options.file,
+        expect_head=options.expect_head,
+        expect_prev=options.expect_prev,
+        laws=options.laws,
+        allow_empty=options.allow_empty,
+        threads=options.threads,
+    )
+    if options.json:
+        fault = report.fault
+        answer: dict[str, object] = {
+            "anchored": report.anchored,
+            "count": report.count,
+            "fault": fault and {"line": fault.line, "reason": fault.reason, "seq": fault.seq},
+            "head": report.head,
+            "verdict": report.verdict,
+        }
+        _say_json(answer)
+    else:
+        _say(f"{report.verdict}\n".encode())
+    return 0 if report.ok else 1
 
 
 def _read(file: str) -> bytes:

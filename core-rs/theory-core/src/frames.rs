@@ -3,6 +3,7 @@
 mod content;
 
 use crate::error::{Code, Error, Result};
+use crate::facts;
 use crate::json::{Value, canonical, parse};
 use crate::limits::FRAME_BYTES;
 use crate::shape::{Misfit, Unknown};
@@ -185,7 +186,8 @@ impl Frame {
 
 /// Law: a run's frames are numbered from 1, a connection's own carry 0, a client's none.
 fn check_seq(kind: Kind, seq: Option<&Value>) -> Result<Option<u64>> {
-    let number = seq.map(|seq| seq.as_int().and_then(|seq| u64::try_from(seq).ok()));
+    let whole = |seq: &Value| seq.as_int().filter(|_| facts::count(seq));
+    let number = seq.map(|seq| whole(seq).and_then(|seq| u64::try_from(seq).ok()));
     match (kind.sender(), number) {
         (Sender::Client, None) => Ok(None),
         (Sender::Server, Some(Some(number))) if (number == 0) == kind.is_unnumbered() => {
