@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from theory_core import Chain, Report, TheoryError, verify
@@ -113,6 +113,7 @@ def test_threads_never_change_the_report(threads: int | None) -> None:
     assert (fault.seq, fault.line, fault.reason) == (2000, 2000, "hash")
 
 
+@settings(deadline=None)
 @given(place=st.integers(0, len(EXPORT) - 1), mask=st.integers(1, 255), anchor=st.booleans())
 def test_any_changed_byte_names_the_seq_of_its_line(place: int, mask: int, anchor: bool) -> None:  # noqa: FBT001 - drawn
     damaged = bytearray(EXPORT)
@@ -123,6 +124,7 @@ def test_any_changed_byte_names_the_seq_of_its_line(place: int, mask: int, ancho
     assert (report.fault.seq, report.fault.line, report.count) == (seq, seq, seq - 1)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_bytes_that_are_no_export_are_a_fault(data: bytes) -> None:
     assert not verify(data).ok
