@@ -12,10 +12,11 @@ HEADER = "# Written by `python api/lock.py`; do not edit.\n"
 
 
 def compile_lock(requirements: list[str], target: Path) -> None:
-    """Resolve `requirements` for every Python >= 3.11 and write them with hashes, without index addresses."""
+    """Resolve `requirements` for every Python >= 3.11; write them with hashes, without addresses."""
     command = [
-        *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"),
-        *("--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate"),
+        *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal"),
+        *("--python-version", "3.11", "--generate-hashes", "--no-emit-index-url"),
+        *("--no-emit-find-links", "--no-header", "--no-annotate"),
         *("--output-file", str(target), "-"),
     ]
     subprocess.run(command, input="\n".join(requirements), text=True, check=True)
@@ -23,12 +24,15 @@ def compile_lock(requirements: list[str], target: Path) -> None:
 
 
 def main() -> None:
-    """Write `api/requirements.txt` (what runs) and `api/requirements-dev.txt` (that, and what tests it)."""
+    """Write what runs, what builds the wheels, and all of it with what tests it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    runtime = [line for line in project["project"]["dependencies"] if not line.startswith("theory-")]
+    needed = project["project"]["dependencies"]
+    runtime = [line for line in needed if not line.startswith("theory-")]
     groups = project["dependency-groups"]
+    everything = [*runtime, *groups["build"], *groups["dev"], *groups["docs"]]
     compile_lock(runtime, ROOT / "api" / "requirements.txt")
-    compile_lock(runtime + groups["dev"] + groups["docs"], ROOT / "api" / "requirements-dev.txt")
+    compile_lock(groups["build"], ROOT / "api" / "requirements-build.txt")
+    compile_lock(everything, ROOT / "api" / "requirements-dev.txt")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 
 import rich_click as click
-import structlog
 
 from theory_api.cli import artifact, demo, doctor, ledger, plan, receipt, run, serve
 from theory_api.cli.failures import FAILED, INTERRUPTED, report
@@ -69,11 +68,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:  # noqa: BLE001 - the outermost boundary: logged, then coded
-        structlog.get_logger(__name__).error("error.ERR_INTERNAL", exc_info=error)
+        _log(error)
         message = f"internal error: {type(error).__name__}; the log on stderr has the trace"
         report(TheoryError("ERR_INTERNAL", message, {}), as_json=told.json)
         return FAILED
     return code if isinstance(code, int) else 0
+
+
+def _log(error: Exception) -> None:
+    """The trace of a defect of ours, redacted, as one line on stderr."""
+    import structlog  # noqa: PLC0415 - commands that only print help do without it
+
+    from theory_api.observability.logs import configure  # noqa: PLC0415 - as above
+
+    if not structlog.is_configured():
+        configure(level="error", version="")
+    structlog.get_logger(__name__).error("error.ERR_INTERNAL", exc_info=error)
 
 
 if __name__ == "__main__":

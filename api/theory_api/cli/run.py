@@ -18,7 +18,7 @@ from theory_api.cli.loop import InterruptedByUser
 from theory_api.cli.loop import run as run_loop
 from theory_api.cli.options import Told, shared, told
 from theory_api.cli.session import engine, follow
-from theory_core import TheoryError, canonicalize, expand_prefix, is_name
+from theory_core import TheoryError, error_envelope, expand_prefix, is_name
 
 if TYPE_CHECKING:
     from theory_api.cli.progress import Progress
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _MODES = ("mock", "real")
 _LOOK_S = 0.05
+_LONGEST_REASON = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +92,7 @@ def run(given: Told, /, **options: Any) -> int:  # noqa: ANN401 - click hands ov
     except TheoryError as error:
         if not given.json:
             raise
-        _print_envelope(refusal(ident, error))
+        _print_envelope(refusal(ident, error, platform=given.settings().platform))
         return FAILED
 
 
@@ -200,15 +201,13 @@ def _inputs(asked: Asked) -> Mapping[str, Any]:
     return sources.inputs(text.encode("utf-8", "surrogateescape"), name="--inputs-json")
 
 
-def refusal(ident: str, error: TheoryError) -> bytes:
-    """The envelope of a run that could not be asked for: no processor, so no fingerprint."""
-    return canonicalize(
-        {
-            "status": "error",
-            "execution_id": ident,
-            "error": {"code": error.code, "message": error.message},
-            "meta": {"env_fingerprint": ""},
-        }
+def refusal(ident: str, error: TheoryError, *, platform: str) -> bytes:
+    """The envelope of a run that could not be asked for: no processor, hardly a fingerprint."""
+    return error_envelope(
+        ident if is_name(ident) else f"x{uuid.uuid4().hex}",
+        error.code,
+        env_fingerprint=f"cpu:unknown;memory:unknown;platform:{platform};runtime:unknown",
+        reason=" ".join(error.message.split())[:_LONGEST_REASON],
     )
 
 

@@ -1,0 +1,210 @@
+"""Write `docs/_generated` from the code: `make reference`. A test holds that it is up to date."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, cast
+
+import click
+
+from theory_api.cli.main import theory
+from theory_api.settings import VARIABLES
+from theory_api.web.app import litestar
+from theory_api.web.doors import Doors
+from theory_core import ERROR_CODES
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+TARGET: Final = ROOT / "docs" / "_generated"
+EVENTS: Final = ROOT / "core-rs" / "vectors" / "events"
+VERSION: Final = "0.1.0"
+PATTERNS: Final[Mapping[str, str]] = {
+    "sha256:": "`sha256:` digest",
+    "b3:": "`b3:` digest",
+    "/world/": "address of a plan",
+    "artifacts": "plan-relative path",
+    "ERR_": "error code",
+    "@": "name@version",
+    "A-Z_": "name of a secret",
+    "[a-z0-9][a-z0-9._-]": "id",
+}
+"""What a pattern of the event schemas stands for, told by a part of it; the first that fits."""
+
+
+def errors() -> str:
+    """Every code with its status, and what to do about it."""
+    rows = [
+        (
+            f"`{code.code}`",
+            str(code.status),
+            "yes" if code.retryable else "",
+            code.summary,
+            code.remedy,
+        )
+        for code in ERROR_CODES.values()
+    ]
+    return _table(("code", "HTTP status", "retryable", "meaning", "what to do"), rows)
+
+
+def events() -> str:
+    """Every event kind with the members of its data, and an example."""
+    return "\n".join(part for file in sorted(EVENTS.glob("*.schema.json")) for part in _kind(file))
+
+
+def _kind(file: Path) -> Iterator[str]:
+    schema = json.loads(file.read_text(encoding="utf-8"))
+    kind = file.name.removesuffix(".schema.json")
+    data = schema["properties"]["data"]
+    families = {"audit", "thread"}
+    yield f"## {kind}.*\n" if kind in families else f"## {kind}\n"
+    required = set(data.get("required", ()))
+    rows = [
+        (f"`{name}`", "" if name in required else "may be absent", _type(member))
+        for name, member in data["properties"].items()
+    ]
+    yield _table(("member", "", "type"), rows)
+    for vector in sorted(EVENTS.glob(f"{kind}.*.json" if kind in families else f"{kind}.json")):
+        if not vector.name.endswith(".schema.json"):
+            example = _example(json.loads(vector.read_text(encoding="utf-8")))
+            shown = json.dumps(example, indent=1, sort_keys=True, ensure_ascii=False)
+            yield f"```json\n{shown}\n```\n"
+
+
+def _example(vector: Mapping[str, Any]) -> object:
+    """The data of the first valid event of a vector file."""
+    for group in vector["testGroups"]:
+        for case in group["tests"]:
+            if case["result"] == "valid":
+                return case["event"]["data"]
+    message = "an event kind without a valid vector"
+    raise LookupError(message)
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    """A schema in a few words."""
+    if "$ref" in schema:
+        return f"{schema['$ref'].rpartition('/')[2]}"
+    if "const" in schema:
+        return f"`{json.dumps(schema['const'])}`"
+    if "enum" in schema:
+        return ", ".join(f"`{json.dumps(value)}`" for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {_type(schema['items'])}"
+    if schema.get("type") == "object" and "properties" in schema:
+        names = ", ".join(f"`{name}`" for name in schema["properties"])
+        return f"object: {names}"
+    if "pattern" in schema:
+        return next(
+            (name for begin, name in PATTERNS.items() if begin in schema["pattern"]), "text"
+        )
+    return str(schema.get("type", "any value"))
+
+
+def command_line() -> str:
+    """Every command with its arguments and options, and every setting with its variable."""
+    context = click.Context(cast("click.Command", theory), info_name="theory")
+    settings = [(f"`{variable}`", meaning) for variable, meaning in VARIABLES.values()]
+    commands = "\n".join(_command(context))
+    return f"{commands}\n## Environment\n\n{_table(('variable', 'meaning'), settings)}"
+
+
+def _command(context: click.Context) -> Iterator[str]:
+    command = context.command
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    yield f"## {context.command_path}\n"
+    yield f"```text\n{usage}\n```\n"
+    yield _prose(command.help or "")
+    left_out = {"help"} if context.parent is None else {"help", "home", "database_url", "json"}
+    rows = []
+    for parameter in command.get_params(context):
+        if isinstance(parameter, click.Option) and parameter.name not in left_out:
+            record = parameter.get_help_record(context)
+            if record is not None:
+                rows.append((f"`{record[0]}`", record[1]))
+    if rows:
+        yield _table(("option", "meaning"), rows)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            if inner is not None:
+                yield from _command(click.Context(inner, info_name=name, parent=context))
+
+
+def openapi() -> str:
+    """The OpenAPI document, as `/schema/openapi.json` serves it."""
+    return json.dumps(_schema(), indent=1, sort_keys=True, ensure_ascii=False)
+
+
+def http() -> str:
+    """Every operation with its answers."""
+    rows = [
+        (
+            f"`{method.upper()} {path}`",
+            operation.get("summary", ""),
+            ", ".join(sorted(operation["responses"])),
+            f"`{operation['operationId']}`",
+        )
+        for path, item in sorted(_schema()["paths"].items())
+        for method, operation in sorted(item.items())
+        if isinstance(operation, dict)
+    ]
+    return _table(("request", "does", "statuses", "operation"), rows)
+
+
+def _schema() -> dict[str, Any]:
+    # Nothing is asked of the services: the document is read from the controllers' signatures.
+    nothing = cast("Any", None)
+    doors = Doors(
+        plans=nothing,
+        queries=nothing,
+        ledgers=nothing,
+        engine=nothing,
+        key="",
+        tenant="local",
+        principal="local",
+        unready=lambda: None,
+        version=VERSION,
+    )
+    return litestar(doors).openapi_schema.to_schema()
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    columns = list(head)
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    lines += [f"| {' | '.join(cell.replace(chr(10), ' ') for cell in row)} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _prose(text: str) -> str:
+    return "\n".join(line.strip() for line in text.strip().splitlines()) + "\n"
+
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "cli.md": command_line,
+    "errors.md": errors,
+    "events.md": events,
+    "http.md": http,
+    "openapi.json": openapi,
+}
+"""File of `docs/_generated` -> what writes it."""
+
+
+def main() -> int:
+    """Write every page; with `--check` only compare, exit code 1 if one is out of date."""
+    stale = []
+    for name, page in PAGES.items():
+        text, file = page().rstrip() + "\n", TARGET / name
+        if "--check" not in sys.argv:
+            TARGET.mkdir(exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        elif not file.exists() or file.read_text(encoding="utf-8") != text:
+            stale.append(name)
+    if stale:
+        sys.stderr.write(f"out of date: {', '.join(stale)}; run make reference\n")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
