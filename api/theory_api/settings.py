@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -56,10 +56,13 @@ class Settings:
     """`amd64` or `arm64`, or what the machine calls itself."""
     principal: str = "local"
     """Who acts, in events and idempotency scopes."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The environment as it was: where values of secrets that the registry lists are found."""
 
     def resolved(self) -> dict[str, str | int | bool]:
         """The settings as one flat record for the `config.resolved` event."""
-        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        names = (entry.name for entry in fields(self) if entry.name != "environment")
+        values = ((name, getattr(self, name)) for name in names)
         return {name: str(value) if isinstance(value, Path) else value for name, value in values}
 
 
@@ -97,6 +100,7 @@ def read(
         cache=Path(told("cache", str(cache))).expanduser().absolute(),
         parallel=_count("parallel", told("parallel", "4")),
         platform=_platform(platform.machine()),
+        environment=dict(environ),
     )
 
 

@@ -63,11 +63,19 @@ def test_every_variable_belongs_to_a_setting() -> None:
 
 
 def test_the_resolved_record_is_flat_and_complete() -> None:
-    record = read({}).resolved()
-    assert set(record) == {field.name for field in dataclasses.fields(Settings)}
+    record = read({"OPENAI_API_KEY": "zzzz9999"}).resolved()
+    names = {field.name for field in dataclasses.fields(Settings)}
+    assert set(record) == names - {"environment"}
     assert all(isinstance(value, str | int | bool) for value in record.values())
 
 
 def test_assets_lie_in_the_checkout_that_the_code_runs_from() -> None:
     assert (assets("registry") / "processors").is_dir()
     assert (assets("migrations")).is_dir()
+
+
+def test_the_environment_is_kept_for_secrets_and_shown_nowhere() -> None:
+    settings = read({"OPENAI_API_KEY": "zzzz9999"})
+    assert settings.environment["OPENAI_API_KEY"] == "zzzz9999"
+    assert "zzzz9999" not in repr(settings)
+    assert "zzzz9999" not in repr(settings.resolved())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from litestar import Controller, Request, Response, get, head
-from litestar.params import FromPath
+from litestar import Controller, MediaType, Request, Response, get, head
+from litestar.params import FromPath, QueryParameter
 from litestar.response import Stream
 
 from theory_api.services.queries import Content
@@ -25,6 +25,17 @@ class ArtifactController(Controller):
     path = "/v1/plans/{tenant:str}/{plan:str}/artifacts"
     tags = ("artifacts",)
 
+    @get("/", operation_id="listArtifacts", summary="All artifacts of a plan", responses=READS)
+    async def index(
+        self,
+        tenant: FromPath[str],
+        plan: FromPath[str],
+        doors: InjectedDoors,
+        after: Annotated[str, QueryParameter(description="`next_after` of a page")] = "",
+    ) -> ArtifactPage:
+        """A page of artifacts, ordered by path."""
+        return await doors.queries.artifacts(owned(doors, tenant, plan), after=after)
+
     @get(
         "/{path:path}",
         operation_id="getArtifact",
@@ -39,21 +50,17 @@ class ArtifactController(Controller):
         plan: FromPath[str],
         path: FromPath[str],  # noqa: ARG002 - decoded; the raw one is read
         doors: InjectedDoors,
-    ) -> Stream | Response[ArtifactPage] | Response[None]:
+        after: Annotated[str, QueryParameter(description="`next_after` of a page")] = "",
+    ) -> Stream | Response[ArtifactPage] | Response[bytes]:
         """The digest stands in `ETag`; what a browser gets is sandboxed."""
         address = owned(doors, tenant, plan)
         below = _asked(request)
         if below.endswith("/"):
-            after = request.query_params.get("after", "")
             return Response(await doors.queries.artifacts(address, below, after=after))
         content = await doors.queries.artifact(address, below)
         if _unchanged(request, content.artifact.cid):
-            return Response(None, status_code=304, headers=_headers(content))
-        return Stream(
-            content.stream(0, None),
-            media_type=content.artifact.mime,
-            headers=_headers(content, sized=True),
-        )
+            return Response(b"", status_code=304, headers=_headers(content))
+        return Stream(content.stream(0, None), headers=_headers(content, whole=True))
 
     @head(
         "/{path:path}",
@@ -71,9 +78,7 @@ class ArtifactController(Controller):
     ) -> Response[None]:
         """The headers of the same GET."""
         content = await doors.queries.artifact(owned(doors, tenant, plan), _asked(request))
-        return Response(
-            None, media_type=content.artifact.mime, headers=_headers(content, sized=True)
-        )
+        return Response(None, media_type=MediaType.TEXT, headers=_headers(content, whole=True))
 
 
 def _asked(request: Request[Any, Any, Any]) -> str:
@@ -92,7 +97,8 @@ def _unchanged(request: Request[Any, Any, Any], cid: str) -> bool:
     return any(tag.strip().removeprefix("W/") == f'"{cid}"' for tag in given.split(","))
 
 
-def _headers(content: Content, *, sized: bool = False) -> dict[str, str]:
+def _headers(content: Content, *, whole: bool = False) -> dict[str, str]:
+    """Headers of an artifact; with `whole` those of its bytes, the stored media type as it is."""
     headers = {
         "etag": f'"{content.artifact.cid}"',
         "cache-control": "private, no-cache",
@@ -100,6 +106,7 @@ def _headers(content: Content, *, sized: bool = False) -> dict[str, str]:
         "content-security-policy": "sandbox; default-src 'none'",
         "accept-ranges": "none",
     }
-    if sized:
+    if whole:
+        headers["content-type"] = content.artifact.mime
         headers["content-length"] = str(content.artifact.size_bytes)
     return headers

@@ -1,17 +1,19 @@
-"""The strict JSON gate: what reaches a controller is one canonical document, or nothing does."""
+"""The strict JSON gate: what reaches a controller is a document with one meaning, or nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
+
+import msgspec
 
 from theory_api.domain.documents import parse_document
 from theory_api.web.connection import App, Message, Receive, Scope, Send, values
 from theory_api.web.problem import refuse
-from theory_core import LIMITS, TheoryError, canonicalize, canonicalize_json
+from theory_core import LIMITS, TheoryError, canonicalize_json
 
 _BODYLESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _ONCE: Final = (
@@ -46,8 +48,16 @@ class _Refusal(Exception):  # noqa: N818
         self.status = status
 
 
+class _Read(NamedTuple):
+    """A body that was read strictly."""
+
+    body: bytes
+    """JSON; its members stand in the order in which they were sent."""
+    canonical: bytes
+
+
 class Gate:
-    """Reads, caps and parses request bodies, and hands them on in canonical form.
+    """Reads, caps and parses request bodies, and hands on what is strict JSON.
 
     Law: a document that a controller sees has one meaning: no duplicate names, no invalid UTF-8,
     no number that a parser could change, depth and size within the limits.
@@ -78,16 +88,16 @@ class Gate:
         if media is None and body:
             raise _Refusal(_inputs("send application/json", "media_type"), _UNSUPPORTED)
         if len(body) > _OFF_LOOP:
-            canonical = await asyncio.to_thread(_canonical, body, media)
+            read = await asyncio.to_thread(_strict, body, media)
         else:
-            canonical = _canonical(body, media)
+            read = _strict(body, media)
         scope["headers"] = [
             *_without(scope["headers"], (b"content-type", b"content-length")),
             (b"content-type", _JSON.encode()),
-            (b"content-length", str(len(canonical)).encode()),
+            (b"content-length", str(len(read.body)).encode()),
         ]
-        scope.setdefault("state", {})[STATE_KEY] = canonical
-        return _replay(canonical, receive)
+        scope.setdefault("state", {})[STATE_KEY] = read.canonical
+        return _replay(read.body, receive)
 
 
 _CLOSE: Final = [(b"connection", b"close")]
@@ -147,16 +157,14 @@ async def _read(scope: Scope, receive: Receive) -> bytes:
             return b"".join(pieces)
 
 
-def _canonical(body: bytes, media: str | None) -> bytes:
-    """The canonical JSON of a body; an empty one counts as `{}`."""
+def _strict(body: bytes, media: str | None) -> _Read:
+    """A body that has one meaning, as JSON; an empty one counts as `{}`."""
     if not body:
-        return b"{}"
+        return _Read(b"{}", b"{}")
     try:
         if media in _YAML:
-            document = parse_document(body, name="request.yaml")
-            canonical = canonicalize({"document": document})
-        else:
-            canonical = canonicalize_json(body)
+            body = msgspec.json.encode({"document": parse_document(body, name="request.yaml")})
+        canonical = canonicalize_json(body)
     except TheoryError as error:
         if not error.code.startswith("ERR_JSON_"):
             raise _Refusal(error) from error
@@ -168,7 +176,7 @@ def _canonical(body: bytes, media: str | None) -> bytes:
         facts = {"reason": "ERR_JSON_DEPTH", "limit": cap}
         message = f"invalid inputs payload: the document is nested deeper than {cap}"
         raise _Refusal(TheoryError("ERR_INPUTS", message, facts))
-    return canonical
+    return _Read(body, canonical)
 
 
 def depth_exceeds(canonical: bytes, limit: int) -> bool:

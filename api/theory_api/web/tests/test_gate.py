@@ -60,11 +60,11 @@ def refusal(sent: list[Message]) -> tuple[int, str, dict[str, Any]]:
     return sent[0]["status"], problem["code"], problem["facts"]
 
 
-async def test_a_document_is_handed_on_in_canonical_form() -> None:
+async def test_a_document_is_handed_on_as_it_came_with_its_canonical_form_beside_it() -> None:
     inner, sent = await passes(b'{ "b": 1.0,', b' "a": "\\u00e9" }')
     assert sent == []
-    assert inner.body == '{"a":"é","b":1}'.encode()
-    assert inner.scope["state"][STATE_KEY] == inner.body
+    assert inner.body == b'{ "b": 1.0, "a": "\\u00e9" }'
+    assert inner.scope["state"][STATE_KEY] == '{"a":"é","b":1}'.encode()
     assert (b"content-length", str(len(inner.body)).encode()) in inner.scope["headers"]
 
 
@@ -123,7 +123,7 @@ async def test_another_media_type_or_encoding_is_415(
 async def test_yaml_is_taken_where_plans_are_created_and_nowhere_else() -> None:
     yaml = ((b"content-type", b"application/yaml"),)
     inner, _ = await passes(b"schema: theory.plan.v1\nplan: p1\n", headers=yaml)
-    assert inner.body == b'{"document":{"plan":"p1","schema":"theory.plan.v1"}}'
+    assert inner.body == b'{"document":{"schema":"theory.plan.v1","plan":"p1"}}'
     _, sent = await passes(b"a: 1\n", headers=yaml, path="/v1/plans/local/p1/cancel")
     assert refusal(sent)[0] == 415
 

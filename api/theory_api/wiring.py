@@ -1,0 +1,243 @@
+"""The composition root: the only place that knows which adapter stands behind which port."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+import structlog
+
+from theory_api.adapters.files.artifacts import FileArtifacts
+from theory_api.adapters.files.home import Home, open_home
+from theory_api.adapters.files.scratch import FileScratch
+from theory_api.adapters.memory.intakes import MemoryIntakes
+from theory_api.adapters.process import ProcessWsAdapter, folder_resolver
+from theory_api.adapters.process.transport import EnvironmentSource
+from theory_api.adapters.sql.read import SqlReads, read_only
+from theory_api.adapters.sql.truth import SqliteTruth
+from theory_api.adapters.sql.upgrade import require_current, upgrade
+from theory_api.adapters.system.clock import SystemClock
+from theory_api.adapters.system.ids import fresh
+from theory_api.delivery.pinned import PinnedSnapshots
+from theory_api.delivery.snapshot import load_registry
+from theory_api.domain.registry import RegistrySnapshot
+from theory_api.observability.logs import configure
+from theory_api.ports.adapter import Adapter
+from theory_api.ports.registry import Snapshots
+from theory_api.scheduler.context import Context, Notice, Pace
+from theory_api.scheduler.engine import Engine
+from theory_api.services.ledger import Ledgers
+from theory_api.services.plans import PlanCommands
+from theory_api.services.queries import Holds, Queries
+from theory_api.services.runs import Runs
+from theory_api.services.world import Worlds
+from theory_api.settings import VARIABLES, Settings
+from theory_core import TheoryError
+
+log = structlog.get_logger(__name__)
+
+SHARD: Final = "main"
+"""The one shard of an embedded home."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """What any process can ask of a home, beside a running writer too."""
+
+    settings: Settings
+    version: str
+    queries: Queries
+    ledgers: Ledgers
+    worlds: Worlds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services(Reader):
+    """Everything a process can do that owns its home."""
+
+    plans: PlanCommands
+    runs: Runs
+    engine: Engine
+    snapshots: Snapshots
+    key: str
+    """The home's bearer key."""
+
+    def unready(self) -> TheoryError | None:
+        """Why the scheduler cannot serve, or None while it can."""
+        fault = self.engine.fault
+        if isinstance(fault, TheoryError):
+            return fault
+        if fault is not None:
+            message = "the scheduler stopped after an internal fault; see its log"
+            return TheoryError("ERR_INTERNAL", message, {})
+        if self.engine.stopped.is_set():
+            return TheoryError("ERR_UNAVAILABLE", "the scheduler is stopping", {})
+        return None
+
+
+def start_logging(settings: Settings, secrets: Iterable[str] = ()) -> None:
+    """Configure this process's log, and say how it is set up: once, whoever asks first.
+
+    `secrets` are values that the log must never show.
+    """
+    if structlog.is_configured():
+        return
+    configure(level=settings.log_level, version=package_version(), secrets=secrets)
+    log.info("config.resolved", **settings.resolved())
+
+
+def package_version() -> str:
+    """The version of this distribution; `0+source` for a tree that was never installed."""
+    try:
+        return version("theory-api")
+    except PackageNotFoundError:
+        return "0+source"
+
+
+@contextlib.asynccontextmanager
+async def open_reader(settings: Settings) -> AsyncIterator[Reader]:
+    """Open a home for questions.
+
+    Raises `TheoryError`: `ERR_NOT_FOUND` where there is no state yet, `ERR_CONFLICT` for a
+    database of another version, `ERR_UNAVAILABLE`.
+    """
+    start_logging(settings)
+    require_current(settings.database)
+    async with _reads(settings) as read:
+        artifacts = FileArtifacts(Home(settings.home).artifacts)
+        yield _reader(settings, read, artifacts)
+
+
+@contextlib.asynccontextmanager
+async def open_engine(
+    settings: Settings,
+    *,
+    on_notice: Callable[[Notice], None] = lambda _notice: None,
+    admitting: bool = True,
+    environments: EnvironmentSource | None = None,
+) -> AsyncIterator[Services]:
+    """Own a home: unfinished plans go on, and commands are taken until the block ends.
+
+    `on_notice` hears what happens inside preparations and runs. With `admitting` off nothing new
+    starts: open work is settled and commands are judged. `environments` gives processors their
+    interpreters; by default they are made below the cache. Raises `TheoryError`: `ERR_NOT_WRITER`
+    while another process owns the home, `ERR_INPUTS` for a registry or a setting that does not
+    fit, `ERR_STORAGE`, `ERR_UNAVAILABLE`, `ERR_CHAIN_BROKEN` when a ledger does not verify.
+    """
+    snapshot = load_registry(settings.registry)
+    secrets = _secrets(settings, snapshot)
+    start_logging(settings, secrets.values())
+    home = open_home(settings.home)
+    lock = home.lock(settings.database)
+    settings.database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    await upgrade(settings.database, settings.migrations, lock)
+    async with contextlib.AsyncExitStack() as stack:
+        truth = SqliteTruth(settings.database, lock)
+        stack.push_async_callback(truth.close)
+        read = await stack.enter_async_context(_reads(settings))
+        artifacts = FileArtifacts(home.artifacts)
+        intakes = MemoryIntakes(artifacts)
+        process = ProcessWsAdapter(
+            resolver=folder_resolver(settings.processors),
+            intakes=intakes,
+            environments=environments or settings.cache / "environments",
+            wheels=settings.wheels,
+            home=settings.home,
+            secret=secrets.get,
+        )
+        context = Context(
+            world=read,
+            artifacts=artifacts,
+            scratch=FileScratch(home.scratch),
+            intakes=intakes,
+            snapshots=PinnedSnapshots(artifacts, snapshot),
+            adapters=_selectable(settings, process),
+            clock=SystemClock(),
+            platform=settings.platform,
+            default_adapter=settings.run_target,
+            pace=Pace(parallel=settings.parallel),
+            notify=on_notice,
+        )
+        engine = Engine(
+            truth, read, context, shard=SHARD, owner=fresh("owner-"), admitting=admitting
+        )
+        stack.push_async_callback(engine.stop)
+        await engine.start()
+        await artifacts.sweep()
+        yield _services(settings, engine, read, artifacts, context.snapshots, home.api_key())
+
+
+def _services(
+    settings: Settings,
+    engine: Engine,
+    read: SqlReads,
+    artifacts: FileArtifacts,
+    snapshots: Snapshots,
+    key: str,
+) -> Services:
+    plans = PlanCommands(
+        engine, artifacts, snapshots, ci=settings.ci, default_adapter=settings.run_target
+    )
+    runs = Runs(
+        plans,
+        read,
+        artifacts,
+        snapshots,
+        engine.wait,
+        ci=settings.ci,
+        platform=settings.platform,
+    )
+    reader = _reader(settings, read, artifacts, holds=engine.blocked)
+    return Services(
+        settings=settings,
+        version=reader.version,
+        queries=reader.queries,
+        ledgers=reader.ledgers,
+        worlds=reader.worlds,
+        plans=plans,
+        runs=runs,
+        engine=engine,
+        snapshots=snapshots,
+        key=key,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _reads(settings: Settings) -> AsyncIterator[SqlReads]:
+    read = SqlReads(read_only(settings.database))
+    try:
+        yield read
+    finally:
+        await read.close()
+
+
+def _reader(
+    settings: Settings, read: SqlReads, artifacts: FileArtifacts, *, holds: Holds | None = None
+) -> Reader:
+    queries = Queries(read, artifacts, holds=holds)
+    return Reader(
+        settings=settings,
+        version=package_version(),
+        queries=queries,
+        ledgers=Ledgers(read),
+        worlds=Worlds(read, queries),
+    )
+
+
+def _secrets(settings: Settings, snapshot: RegistrySnapshot) -> dict[str, str]:
+    """Values of the secrets that the registry lists, as far as the environment has them."""
+    found = {name: settings.environment.get(name, "") for name in snapshot.secrets}
+    return {name: value for name, value in found.items() if value}
+
+
+def _selectable(settings: Settings, *adapters: Adapter) -> dict[str, Adapter]:
+    """The adapters by name; refuses a default that is none of them."""
+    named = {adapter.name: adapter for adapter in adapters}
+    if settings.run_target not in named:
+        variable = VARIABLES["run_target"][0]
+        message = f"{variable} is one of the adapters of this version: {', '.join(named)}"
+        raise TheoryError("ERR_INPUTS", message, {"variable": variable})
+    return named
