@@ -18,7 +18,9 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 #[pyfunction]
-#[pyo3(signature = (envelope, /, *, execution_id = None, write_prefix = None, expected_digest = None))]
+#[pyo3(signature = (
+    envelope, /, *, execution_id = None, write_prefix = None, expected_digest = None
+))]
 fn validate_envelope<'py>(
     envelope: &Bound<'py, PyAny>,
     execution_id: Option<&Bound<'py, PyAny>>,

@@ -188,7 +188,8 @@ codes! {
         "Use a new key for a new request.";
     MissingSecret "ERR_MISSING_SECRET" 424 -
         "missing required secret"
-        "Provide the secret for this environment (theory secrets check names it), or use mode mock.";
+        "Provide the secret for this environment (theory secrets check names it), \
+         or use mode mock.";
     ImageNotFound "ERR_IMAGE_NOT_FOUND" 424 -
         "image not found"
         "Build or pull the image, or correct the pin.";

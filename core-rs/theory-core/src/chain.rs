@@ -27,8 +27,8 @@ pub struct Sealed {
 
 /// The growing end of one plan's ledger.
 ///
-/// Law: seq starts at 1 and has no gaps, `at` never decreases, the plan never changes, and each hash
-/// covers the one before it.
+/// Law: seq starts at 1 and has no gaps, `at` never decreases, the plan never changes, and each
+/// hash covers the one before it.
 #[derive(Debug, Clone, Default)]
 pub struct Chain {
     plan: Option<String>,
@@ -58,7 +58,8 @@ impl Chain {
     ///
     /// # Errors
     /// `ERR_INPUTS` and `ERR_JSON_NUMBER` with `detail.reason` (`schema`, `plan`, `gap`, `order`),
-    /// `ERR_JSON_DEPTH` and `ERR_TOO_LARGE`; all with `detail.index`, the event's place in the list.
+    /// `ERR_JSON_DEPTH` and `ERR_TOO_LARGE`; all with `detail.index`, the event's place in the
+    /// list.
     pub fn append(&mut self, events: &[Value]) -> Result<Vec<Sealed>> {
         let mut grown = self.clone();
         let mut sealed = Vec::with_capacity(events.len());

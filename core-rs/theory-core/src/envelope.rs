@@ -157,7 +157,8 @@ fn is_prefix(text: &str) -> bool {
     parse(text).is_ok_and(|path| path.is_prefix() && path.relative() == text)
 }
 
-/// Canonical bytes of a success; `outputs` are entries `{path, cid, size_bytes, mime}` in any order.
+/// Canonical bytes of a success; `outputs` are entries `{path, cid, size_bytes, mime}` in any
+/// order.
 ///
 /// # Errors
 /// Those of [`validate`].
@@ -186,8 +187,8 @@ fn key(output: &Value) -> Option<&str> {
 
 /// Canonical bytes of an error.
 ///
-/// The message is the catalogue's sentence for the code; `reason`, if there is one, follows it and a
-/// colon, unless it starts with that sentence itself. `stderr_tail` is cut to its last 2 KiB.
+/// The message is the catalogue's sentence for the code; `reason`, if there is one, follows it and
+/// a colon, unless it starts with that sentence itself. `stderr_tail` is cut to its last 2 KiB.
 ///
 /// # Errors
 /// Those of [`validate`]; `ERR_INPUTS` for an unknown code.

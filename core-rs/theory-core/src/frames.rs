@@ -118,8 +118,8 @@ impl Frame {
     ///
     /// # Errors
     /// `ERR_TOO_LARGE` over 8 MiB; `ERR_WS_PROTOCOL` for anything that is no frame of this sender;
-    /// the codes of [`crate::envelope::validate`] for a `RunResult`. `detail.close` is the close code
-    /// that answers it, `detail.place` and `detail.problem` name the member.
+    /// the codes of [`crate::envelope::validate`] for a `RunResult`. `detail.close` is the close
+    /// code that answers it, `detail.place` and `detail.problem` name the member.
     pub fn read(text: &[u8], sender: Sender) -> Result<Self> {
         check_size(text)?;
         let value = parse(text).map_err(|error| {

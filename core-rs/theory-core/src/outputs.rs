@@ -9,7 +9,8 @@ use crate::selector::{Kind, Selector};
 /// Canonical paths of relative outputs (UTF-8) under a write prefix, in the order given.
 ///
 /// # Errors
-/// The codes of [`WorldPath::join`]; `ERR_SELECTOR_KIND_MISMATCH` for an output with a trailing slash;
+/// The codes of [`WorldPath::join`]; `ERR_SELECTOR_KIND_MISMATCH` for an output with a trailing
+/// slash;
 /// `ERR_OUTPUT_DUPLICATE` as [`check_outputs`]. `detail.index` is the output's place in the list.
 pub fn resolve_outputs<T: AsRef<[u8]>>(prefix: &WorldPath, rels: &[T]) -> Result<Vec<WorldPath>> {
     let mut paths = Vec::with_capacity(rels.len());

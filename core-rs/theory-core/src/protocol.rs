@@ -75,8 +75,8 @@ impl Connection {
     /// Takes a frame of the other end.
     ///
     /// # Errors
-    /// Those of [`Frame::read`], and `ERR_WS_PROTOCOL` for one that may not come now; the connection
-    /// then stays as it was, to be closed with `detail.close`.
+    /// Those of [`Frame::read`], and `ERR_WS_PROTOCOL` for one that may not come now; the
+    /// connection then stays as it was, to be closed with `detail.close`.
     pub fn receive(&mut self, text: &[u8]) -> Result<Frame> {
         let sender = match self.side {
             Sender::Client => Sender::Server,

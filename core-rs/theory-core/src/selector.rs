@@ -85,8 +85,8 @@ impl Selector {
 
 /// Refuses a write set that a processor may not have.
 ///
-/// Processors write to artifacts, streams and declared facets only; `/artifacts/execution/**` is the
-/// orchestrator's own (spec: WorldPath, facets).
+/// Processors write to artifacts, streams and declared facets only; `/artifacts/execution/**` is
+/// the orchestrator's own (spec: WorldPath, facets).
 ///
 /// # Errors
 /// `ERR_BAD_FACET` for the facets `plan` and `ledger`; `ERR_FORBIDDEN_SEGMENT` for a selector that

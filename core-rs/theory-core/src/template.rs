@@ -11,8 +11,8 @@ pub const PLACEHOLDER: &str = "{execution_id}";
 ///
 /// # Errors
 /// `ERR_PREFIX_TEMPLATE` when the placeholder is missing, repeated, part of a segment or before the
-/// facet's segments, and for any other brace, escaped or not; `ERR_SELECTOR_KIND_MISMATCH` without a
-/// trailing slash; `ERR_INPUTS` for a bad execution id; the codes of [`WorldPath::parse`] and
+/// facet's segments, and for any other brace, escaped or not; `ERR_SELECTOR_KIND_MISMATCH` without
+/// a trailing slash; `ERR_INPUTS` for a bad execution id; the codes of [`WorldPath::parse`] and
 /// [`check_writable`].
 pub fn expand_prefix(
     template: &str,

@@ -1,8 +1,8 @@
 //! The verifier: reads an export line by line and names the first place where it is not sound.
 //!
-//! A line is the canonical `{"event":…,"hash":"b3:…"}` and ends with a line feed. Each line is judged
-//! against the hash that the line before it *states*, so lines are judged in parallel and one wrong
-//! line is one fault.
+//! A line is the canonical `{"event":…,"hash":"b3:…"}` and ends with a line feed. Each line is
+//! judged against the hash that the line before it *states*, so lines are judged in parallel and
+//! one wrong line is one fault.
 
 mod line;
 mod report;

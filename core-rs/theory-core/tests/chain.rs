@@ -9,7 +9,8 @@ use theory_core::{Code, Detail, Error};
 
 fn event(seq: u64, at: &str, data: &str) -> Value {
     let text = format!(
-        r#"{{"v":"theory.event.v1","plan":"/world/acme/p1","seq":{seq},"at":"{at}","kind":"plan.paused","data":{data}}}"#
+        "{{\"v\":\"theory.event.v1\",\"plan\":\"/world/acme/p1\",\"seq\":{seq},\
+         \"at\":\"{at}\",\"kind\":\"plan.paused\",\"data\":{data}}}"
     );
     parse(text.as_bytes()).expect("a JSON text")
 }
