@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from theory_api.domain import events as ev
 from theory_api.domain.commands import Admit, Refuse
-from theory_api.domain.decision import Decision, Draft, Start
+from theory_api.domain.decision import Decision, Draft, Start, portions
 from theory_api.domain.evolve import selector
 from theory_api.domain.predicates import stale
 from theory_api.domain.runnable import hopeless, leased, why
 from theory_api.domain.state import PlanState, TransitionState
 from theory_core import TheoryError
-
-CONSUMED_PER_EVENT = 500
-"""Entries of one `artifact.consumed` or `artifact.produced` event (its schema's cap)."""
 
 
 def admit(state: PlanState, command: Admit) -> Decision:
@@ -20,11 +17,15 @@ def admit(state: PlanState, command: Admit) -> Decision:
 
     Laws: compare-and-swap on (`pending`, attempt): exactly one winner. `spent + reserved + ask <=
     limit` holds afterwards in every limited dimension; the ask is never shrunk. Waiting writes
-    nothing. Raises `TheoryError` `ERR_NOT_FOUND`, `ERR_CONFLICT` (not the plan's predicates).
+    nothing. Raises `TheoryError` `ERR_NOT_FOUND`, `ERR_CONFLICT` (not the plan's predicates, or a
+    name that another attempt has).
     """
     entry = _pending(state, command.transition, command.attempt)
     if entry is None:
         return Decision()
+    if command.execution_id in state.open:
+        message = "another attempt runs under this execution id"
+        raise TheoryError("ERR_CONFLICT", message, {"execution_id": command.execution_id})
     hold = entry.proposed.hold
     fault = hopeless(state, hold)
     if fault is not None and not state.breached and state.status == "active":
@@ -91,9 +92,7 @@ def _admission(state: PlanState, entry: TransitionState, command: Admit) -> list
             epoch=command.epoch,
         ),
     ]
-    for start in range(0, len(command.consumed), CONSUMED_PER_EVENT):
-        part = command.consumed[start : start + CONSUMED_PER_EVENT]
-        events.append(ev.ArtifactConsumed(**about, inputs=part))
+    events += [ev.ArtifactConsumed(**about, inputs=part) for part in portions(command.consumed)]
     events += [ev.SecretUsed(**about, name=name) for name in command.secrets]
     events.append(
         ev.ExecutionStarted(

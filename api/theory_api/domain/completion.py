@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from theory_api.domain import events as ev
 from theory_api.domain.commands import Complete
-from theory_api.domain.decision import Decision, Delay, Draft
+from theory_api.domain.decision import Decision, Delay, Draft, portions
 from theory_api.domain.predicates import stale
 from theory_api.domain.settlement import excess, retry_delay_ms, settle
 from theory_api.domain.state import Attempting, PlanState, TransitionState
 from theory_api.domain.values import Fault
+from theory_api.domain.vector import MAX_AMOUNT
 from theory_core import TheoryError
 
-PRODUCED_PER_EVENT = 500
-"""Outputs of one `artifact.produced` event (its schema's cap)."""
+MAX_ATTEMPT = 1000
+"""The last attempt that a ledger can name."""
 
 
 def complete(state: PlanState, command: Complete) -> Decision:
@@ -79,11 +80,9 @@ def _produce(draft: Draft, about: ev.About, attempt: Attempting, command: Comple
     if not all(output.path.startswith(own) for output in produced):
         message = "an output lies outside the write prefix"
         raise TheoryError("ERR_OUTPUT_PREFIX", message, {"execution_id": command.execution_id})
-    parts = -(-len(produced) // PRODUCED_PER_EVENT)
-    for part in range(parts):
-        start = part * PRODUCED_PER_EVENT
-        outputs = produced[start : start + PRODUCED_PER_EVENT]
-        draft.emit(ev.ArtifactProduced(part=part + 1, parts=parts, outputs=outputs, **about))
+    pieces = list(portions(produced))
+    for part, outputs in enumerate(pieces, start=1):
+        draft.emit(ev.ArtifactProduced(part=part, parts=len(pieces), outputs=outputs, **about))
 
 
 def _ended(about: ev.About, command: Complete) -> ev.Event:
@@ -122,19 +121,24 @@ def _present(value: str | None, name: str) -> str:
 
 
 def _book(draft: Draft, about: ev.About, attempt: Attempting, command: Complete) -> bool:
-    """Settle or void the hold; whether the settlement breached it."""
+    """Settle or void the hold; whether the settlement breached it.
+
+    Law: what is spent stays an exact integer; usage beyond that is booked up to it.
+    """
     draft.settled.add(attempt.execution_id)
     if command.outcome == "void":
         reason = "the work certainly never started"
         draft.emit(ev.BudgetVoided(**about, hold=attempt.hold, reason=reason))
         return False
-    actual, basis = settle(attempt.hold, command.usage)
+    used, basis = settle(attempt.hold, command.usage)
+    spent = draft.state.spent
+    actual = {name: min(amount, MAX_AMOUNT - spent.get(name, 0)) for name, amount in used.items()}
     draft.emit(
         ev.BudgetSettled(
             **about, hold=attempt.hold, actual=actual, basis=basis, receipt=command.receipt
         )
     )
-    over = excess(attempt.hold, actual)
+    over = excess(attempt.hold, actual, draft.state.limit)
     if over:
         draft.emit(ev.BudgetBreached(**about, excess=over))
     return bool(over)
@@ -191,6 +195,8 @@ def _unmet_success(command: Complete) -> Fault | None:
 def _may_retry(state: PlanState, entry: TransitionState, command: Complete, error: Fault) -> bool:
     """Law: retries are bounded by the policy; work that never started does not count."""
     if state.cancel is not None or state.failing is not None:
+        return False
+    if entry.attempt >= MAX_ATTEMPT:
         return False
     if command.outcome == "void":
         return True

@@ -9,8 +9,6 @@ Impossible:  anything after a terminal event of a plan; a second settle of an ex
 
 from __future__ import annotations
 
-from typing import Any
-
 from theory_api.domain import commands as cmd
 from theory_api.domain import events as ev
 from theory_api.domain.admission import admit, refuse
@@ -179,6 +177,8 @@ def _cancel(state: PlanState, command: cmd.CancelPlan) -> Decision:
 
 def _top_up(state: PlanState, command: cmd.TopUp) -> Decision:
     amount = checked(command.amount, place="amount")
+    if not any(amount.values()):
+        raise TheoryError("ERR_PLAN_INVALID", "amount: a top-up raises something", {})
     for dimension in amount:
         if dimension not in state.limit:
             message = f"{dimension} is not limited in this plan"
@@ -215,12 +215,14 @@ def _unreached(state: PlanState, command: cmd.Conclude) -> Fault | None:
         if verdict.verdict != "true":
             message = f"goal not reached: {verdict.name} is {verdict.verdict}: {verdict.reason}"
             return Fault(
-                code="ERR_PREDICATE_FAILED", message=message, detail={"predicate": verdict.name}
+                code="ERR_PREDICATE_FAILED",
+                message=message[:1024],
+                detail={"predicate": verdict.name},
             )
     if not state.goal:
         for name, entry in state.transitions.items():
             if entry.status != "succeeded":
-                cause: Any = entry.error or Fault(
+                cause = entry.error or Fault(
                     code="ERR_PREDICATE_FAILED", message=f"{name} ended {entry.status}"
                 )
                 return Fault(

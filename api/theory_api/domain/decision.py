@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final, TypeVar
 
 from theory_api.domain import events as ev
 from theory_api.domain.state import PlanState
-from theory_api.domain.values import Fault
+from theory_api.domain.values import Fault, InputBytes, Output
+from theory_core import LIMITS
+
+PORTION: Final = 500
+"""Entries of one `artifact.produced` or `artifact.consumed` event (its schema's cap)."""
+
+_ROOM: Final = LIMITS["json_in_truth_bytes"] * 3 // 4
+"""Bytes of one event's entries; the rest is for its other members."""
+
+_FIXED: Final = 160
+"""Bytes of an entry's names, digest and size; its texts at most double when they are escaped."""
+
+Entry = TypeVar("Entry", InputBytes, Output)
+
+
+def portions(entries: Sequence[Entry]) -> Iterator[tuple[Entry, ...]]:
+    """`entries` in pieces that one event each can hold, by number and by bytes."""
+    piece: list[Entry] = []
+    room = _ROOM
+    for entry in entries:
+        mime = entry.mime if isinstance(entry, Output) else ""
+        size = _FIXED + 2 * len(entry.path.encode()) + 2 * len(mime.encode())
+        if piece and (len(piece) == PORTION or size > room):
+            yield tuple(piece)
+            piece, room = [], _ROOM
+        piece.append(entry)
+        room -= size
+    if piece:
+        yield tuple(piece)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +85,8 @@ class Draft:
     """Transitions that end in this decision."""
     settled: set[str] = field(default_factory=set)
     """Executions that settle in this decision."""
+    paused: bool = False
+    """Whether this decision pauses the plan."""
 
     def emit(self, *events: ev.Event) -> None:
         """Append events."""
@@ -87,7 +118,8 @@ class Draft:
 
     def pause(self, reason: str) -> None:
         """Let the policy pause the plan, unless it is not running anyway."""
-        if self.state.status == "active":
+        if self.state.status == "active" and not self.paused:
+            self.paused = True
             self.emit(ev.PlanPaused(by="policy", reason=reason))
 
     def halt(self, reason: str) -> None:

@@ -56,18 +56,36 @@ class PlanDocument(Member, frozen=True, kw_only=True):
 
 def read(document: Mapping[str, Any]) -> PlanDocument:
     """The typed document; raises `TheoryError` `ERR_PLAN_INVALID` naming the place."""
-    for later in ("on_fail", "trigger"):
-        transitions = document.get("transitions")
-        for name, entry in transitions.items() if isinstance(transitions, Mapping) else ():
+    transitions = document.get("transitions")
+    entries = transitions if isinstance(transitions, Mapping) else {}
+    for name, entry in entries.items():
+        for later in ("on_fail", "trigger"):
             if isinstance(entry, Mapping) and later in entry:
-                place = f"$.transitions.{name}.{later}"
-                message = f"{place}: this version does not carry out {later}; remove it"
-                raise TheoryError("ERR_PLAN_INVALID", message, {"place": place})
+                raise _later(f"$.transitions.{name}.{later}", later)
+    if document.get("invariants"):
+        raise _later("$.invariants", "invariants")
     try:
         return msgspec.convert(document, PlanDocument)
     except msgspec.ValidationError as error:
-        text = str(error)
-        sentence, _, place = text.partition(" - at `")
-        place = place.rstrip("`") or "$"
-        message = f"{place}: {sentence[:512]}"
-        raise TheoryError("ERR_PLAN_INVALID", message, {"place": place[:512]}) from error
+        fault = error
+    for name, entry in entries.items():
+        try:
+            msgspec.convert(name, Name)
+            msgspec.convert(entry, TransitionDocument)
+        except msgspec.ValidationError as error:
+            raise _invalid(error, f"$.transitions.{name}") from error
+    raise _invalid(fault, "$") from fault
+
+
+def _later(place: str, member: str) -> TheoryError:
+    """Law: what a plan asks for is carried out or refused, never passed over."""
+    message = f"{place}: this version does not carry out {member}; remove it"
+    return TheoryError("ERR_PLAN_INVALID", message, {"place": place[:512]})
+
+
+def _invalid(error: msgspec.ValidationError, top: str) -> TheoryError:
+    """The fault of a value whose place `msgspec` names from `$`, which stands for `top`."""
+    sentence, _, rest = str(error).partition(" - at `")
+    _, _, inner = rest.rstrip("`").rpartition("`")
+    place = top + inner.removeprefix("$")
+    return TheoryError("ERR_PLAN_INVALID", f"{place}: {sentence}"[:1024], {"place": place[:512]})

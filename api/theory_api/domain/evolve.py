@@ -9,7 +9,7 @@ from theory_api.domain import events as ev
 from theory_api.domain.state import Attempting, PlanState, TransitionState
 from theory_api.domain.values import Fault
 from theory_api.domain.vector import add, subtract
-from theory_core import Selector, TheoryError, loads_strict
+from theory_core import EVENT_VERSION, Selector, TheoryError, loads_strict
 
 
 def evolve(state: PlanState, seq: int, event: ev.Event | None) -> PlanState:
@@ -30,10 +30,16 @@ def evolve(state: PlanState, seq: int, event: ev.Event | None) -> PlanState:
 
 
 def fold(plan: str, bodies: Iterable[bytes], state: PlanState | None = None) -> PlanState:
-    """The state after the stored canonical `bodies`, on top of `state` or from nothing."""
+    """The state after the stored canonical `bodies`, on top of `state` or from nothing.
+
+    Raises `TheoryError` `ERR_CHAIN_BROKEN` for an event of another plan or version.
+    """
     folded = state if state is not None else PlanState(plan=plan)
     for body in bodies:
         stored: Any = loads_strict(body)
+        if stored["v"] != EVENT_VERSION or stored["plan"] != plan:
+            message = f"event {stored['seq']} is not one of {plan}, or of another version"
+            raise TheoryError("ERR_CHAIN_BROKEN", message, {"plan": plan})
         evolve(folded, stored["seq"], ev.from_data(stored["kind"], stored["data"]))
     return folded
 
@@ -118,7 +124,10 @@ def _topped_up(state: PlanState, event: ev.BudgetToppedUp) -> None:
 def _produced(state: PlanState, event: ev.ArtifactProduced) -> None:
     if event.execution_id is not None:
         attempt = state.open[event.execution_id]
-        state.touches.append((state.seq, selector(state.plan, "prefix", attempt.write_prefix)))
+        records = f"/artifacts/execution/{event.execution_id}/"
+        for prefix in (attempt.write_prefix, records):
+            if any(output.path.startswith(prefix) for output in event.outputs):
+                state.touches.append((state.seq, selector(state.plan, "prefix", prefix)))
         return
     for output in event.outputs:
         state.touches.append((state.seq, selector(state.plan, "exact", output.path)))

@@ -20,10 +20,14 @@ from theory_core import (
     canonicalize,
     digest,
     expand_prefix,
+    is_name,
 )
 
-_SAMPLE_ID = "x0"
-"""An execution id to try templates with."""
+_SAMPLE_ID = "x" + "0" * 32
+"""An execution id to try templates with, as long as they are."""
+
+RESERVED = frozenset({"audit", "governance"})
+"""Plans of every tenant that the control plane writes itself (spec: ledger)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +74,16 @@ def resolve(
         cap = LIMITS["transitions_per_plan"]
         raise _invalid("$.transitions", f"a plan has at most {cap} transitions")
     plan = plan_path(document.plan, tenant)
+    if plan.rpartition("/")[2] in RESERVED:
+        raise _invalid("$.plan", "this name is reserved for the control plane's own ledger")
     names = set(document.transitions)
     inputs: dict[str, bytes] = {}
     params: dict[str, dict[str, Any]] = {}
     proposals: list[Proposal] = []
     for name, entry in document.transitions.items():
         place = f"$.transitions.{name}"
-        if ".." in name:
-            raise _invalid(place, "a transition id holds no ..")
+        if not is_name(name):
+            raise _invalid(place, "a transition id is [a-z0-9][a-z0-9._-]{0,62} without ..")
         spec = _processor(snapshot, entry, place)
         _check_lane(document, entry, place)
         params[name], depends_on = _inputs(entry, place, names, set(attached))
@@ -85,6 +91,9 @@ def resolve(
         if len(body) > LIMITS["json_in_truth_bytes"]:
             raise _invalid(f"{place}.inputs", "inputs are too large: attach the bytes instead")
         inputs[digest(body)] = body
+        for scope in ("admission", "success"):
+            asked = getattr(entry.predicates, scope)
+            _check_predicates(asked, f"{place}.predicates.{scope}", names)
         proposals.append(_proposal(plan, name, entry, spec, digest(body), depends_on))
     _check_order(proposals)
     for scope in ("goal", "invariants"):
@@ -151,8 +160,6 @@ def _proposal(
     prefix = entry.write_prefix or f"/artifacts/outputs/{spec.slug}/{{execution_id}}/"
     write_set = entry.write_set or (SelectorSpec(kind="prefix", path=prefix),)
     _check_writes(plan, prefix, write_set, place)
-    _check_predicates(entry.predicates.admission, f"{place}.predicates.admission", None)
-    _check_predicates(entry.predicates.success, f"{place}.predicates.success", None)
     hold = spec.estimate if entry.estimate is None else entry.estimate
     timeout_s = entry.timeout_s or spec.timeout_s
     return Proposal(
@@ -196,12 +203,12 @@ def _check_writes(plan: str, prefix: str, write_set: tuple[SelectorSpec, ...], p
         raise _invalid(f"{place}.write_set", "the write set must contain the write prefix")
 
 
-def _check_predicates(asked: tuple[Predicate, ...], place: str, names: set[str] | None) -> None:
+def _check_predicates(asked: tuple[Predicate, ...], place: str, names: set[str]) -> None:
     for index, predicate in enumerate(asked):
         spot = f"{place}[{index}]"
         predicates.validate(predicate, place=spot)
         named = predicate.params.get("transition")
-        if names is not None and named is not None and named not in names:
+        if named is not None and named not in names:
             raise _invalid(spot, f"no transition {named[:64]!r} in this plan")
 
 

@@ -10,13 +10,16 @@ from theory_api.domain.runnable import leased, unaffordable
 from theory_api.domain.state import PlanState
 from theory_api.domain.values import Predicate, Verdict, Verdict3
 from theory_api.domain.vector import checked
-from theory_core import Selector, TheoryError
+from theory_core import Selector, TheoryError, WorldPath
 
 WORLD: Final = frozenset({"artifact.exists@1", "file.count_min@1"})
 """Predicates that read artifacts; evaluated on a view of the world stamped with its seq."""
 
 STATE: Final = frozenset({"budget.available@1", "dependency.satisfied@1", "lease.acquirable@1"})
 """Predicates that the plan's own state answers."""
+
+_ANYWHERE: Final = "/world/any/plan"
+"""Stands for a plan where only the grammar of a path matters."""
 
 _PARAMS: Final[Mapping[str, Mapping[str, type]]] = {
     "artifact.exists@1": {"path": str, "transition?": str},
@@ -28,7 +31,10 @@ _PARAMS: Final[Mapping[str, Mapping[str, type]]] = {
 
 
 def validate(predicate: Predicate, *, place: str) -> None:
-    """Refuse unknown names and parameters that do not fit: `ERR_PLAN_INVALID` with the place."""
+    """Refuse unknown names and parameters that do not fit.
+
+    Raises `TheoryError` with the place: `ERR_PLAN_INVALID`, and the codes of WorldPaths.
+    """
     expected = _PARAMS.get(predicate.name)
     if expected is None:
         known = ", ".join(sorted(_PARAMS))
@@ -43,27 +49,50 @@ def validate(predicate: Predicate, *, place: str) -> None:
         value = predicate.params.get(name.rstrip("?"))
         if value is None and name.endswith("?"):
             continue
-        if type(value) is not kind or (kind is int and not 0 <= value < 2**53):
+        if type(value) is not kind or (isinstance(value, int) and not 0 <= value < 2**53):
             message = f"{place}: {predicate.name} needs {name.rstrip('?')} as {kind.__name__}"
             raise TheoryError("ERR_PLAN_INVALID", message, {"place": place})
     if predicate.name == "budget.available@1":
         checked(predicate.params["amount"], place=f"{place}.params.amount")
+    if "path" in expected:
+        _check_path(predicate, place=f"{place}.params.path")
+
+
+def _check_path(predicate: Predicate, *, place: str) -> None:
+    """Law: a predicate reads its own plan; what no WorldPath can name is refused, not false."""
+    path: str = predicate.params["path"]
+    own = predicate.name in WORLD and path.startswith("outputs/")
+    if not own and not path.startswith("/"):
+        where_to = " or with outputs/" if predicate.name in WORLD else ""
+        message = f"{place}: a path begins with a facet such as /artifacts/{where_to}"
+        raise TheoryError("ERR_PLAN_INVALID", message, {"place": place})
+    try:
+        world = WorldPath(f"/artifacts/{path}" if own else path, root=_ANYWHERE)
+    except TheoryError as error:
+        detail = {**error.detail, "place": place}
+        raise TheoryError(error.code, f"{place}: {error.message}", detail) from error
+    if path.startswith("/world/"):
+        message = f"{place}: a predicate names paths of its plan by /{world.facet}/…"
+        raise TheoryError("ERR_PLAN_INVALID", message, {"place": place})
 
 
 def where(predicate: Predicate, state: PlanState, own: str | None) -> str | None:
     """The plan-relative path that a world predicate reads; None while there is none yet.
 
-    An absolute path stands for itself. `outputs/…` is below the write prefix of the newest attempt
-    of `transition`, or of the transition that the predicate belongs to.
+    A path with its facet stands for itself. `outputs/…` is below the write prefix of the newest
+    attempt of `transition`, or of the transition that the predicate belongs to. What counts files
+    reads a whole prefix, with or without the slash.
     """
     path: str = predicate.params["path"]
-    if path.startswith("/"):
-        return path
-    name = predicate.params.get("transition", own)
-    entry = state.transitions.get(name) if name is not None else None
-    if entry is None or entry.write_prefix is None:
-        return None
-    return entry.write_prefix + path
+    if not path.startswith("/"):
+        name = predicate.params.get("transition", own)
+        entry = state.transitions.get(name) if name is not None else None
+        if entry is None or entry.write_prefix is None:
+            return None
+        path = entry.write_prefix + path
+    if predicate.name == "file.count_min@1" and not path.endswith("/"):
+        path += "/"
+    return WorldPath(path, root=state.plan).relative
 
 
 def reads(predicate: Predicate, state: PlanState, own: str | None) -> Selector | None:

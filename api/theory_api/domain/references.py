@@ -6,13 +6,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from theory_core import TheoryError
+from theory_core import TheoryError, WorldPath
 
 _KINDS: Final[Mapping[str, Literal["artifact", "output", "attach"]]] = {
     "$artifact": "artifact",
     "$output": "output",
     "$attach": "attach",
 }
+
+RESOLVED: Final = frozenset({"path", "cid", "size_bytes", "mime"})
+"""The members of an artifact in resolved inputs. Law: only the orchestrator writes such objects,
+or a plan could read bytes of others by guessing their cid."""
 
 ATTACHMENTS: Final = "/artifacts/attachments/"
 """Where a plan keeps what a person attached, by name."""
@@ -40,10 +44,13 @@ class Reference:
 def parse(value: Mapping[str, Any], place: str) -> Reference | None:
     """The reference that an object is; None for any other object.
 
-    Raises `TheoryError` `ERR_PLAN_INVALID` for an object with a `$` member that is none.
+    Raises `TheoryError` with the place: `ERR_PLAN_INVALID` for an object with a `$` member that is
+    none, or that looks like a resolved one; the codes of WorldPaths.
     """
     marks = [name for name in value if name.startswith("$")]
     if not marks:
+        if set(value) == RESOLVED:
+            raise _invalid(place, "an artifact is named by a reference, never by its cid")
         return None
     kind = _KINDS.get(marks[0])
     if kind is None or len(value) != 1:
@@ -59,14 +66,23 @@ def parse(value: Mapping[str, Any], place: str) -> Reference | None:
             raise _invalid(place, "$output needs exactly transition and path, both text")
         if not target["path"].startswith("outputs/"):
             raise _invalid(place, "$output.path begins with outputs/")
-        return Reference(kind, place, path=target["path"], transition=target["transition"])
+        path = _canonical(f"/artifacts/{target['path']}", place).removeprefix("/artifacts/")
+        return Reference(kind, place, path=path, transition=target["transition"])
     if not isinstance(target, str) or not target:
         raise _invalid(place, f"${kind} needs a text")
     if kind == "attach":
         return Reference(kind, place, name=target)
     if not target.startswith("/artifacts/"):
         raise _invalid(place, "$artifact needs a path that begins with /artifacts/")
-    return Reference(kind, place, path=target)
+    return Reference(kind, place, path=_canonical(target, place))
+
+
+def _canonical(path: str, place: str) -> str:
+    try:
+        return WorldPath(path, root="/world/any/plan").relative
+    except TheoryError as error:
+        detail = {**error.detail, "place": place}
+        raise TheoryError(error.code, f"{place}: {error.message}", detail) from error
 
 
 def substitute(value: Any, put: Callable[[Reference], Any], place: str = "$") -> Any:  # noqa: ANN401

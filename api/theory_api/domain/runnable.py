@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from theory_api.domain.evolve import selector
 from theory_api.domain.state import PlanState
 from theory_api.domain.values import Fault
-from theory_api.domain.vector import dimensions
-from theory_core import Selector
+from theory_api.domain.vector import MAX_AMOUNT, dimensions
+from theory_core import Selector, execution_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +68,11 @@ def _unmet(state: PlanState, transition: str) -> Blocked:
 
 
 def expand(state: PlanState, transition: str) -> tuple[Selector, ...]:
-    """The selectors that an admission would lease, with the template part cut off.
-
-    `{execution_id}` stands for a name nobody else has, so two templates collide exactly when
-    they would with any two names that differ: it is replaced by a name of this transition.
-    """
+    """The selectors that an admission of the next attempt would lease."""
     entry = state.transitions[transition]
-    stand_in = f"{transition}.{entry.attempt}"
+    name = execution_id(state.plan, transition, entry.attempt)
     return tuple(
-        selector(state.plan, spec.kind, spec.path.replace("{execution_id}", stand_in))
+        selector(state.plan, spec.kind, spec.path.replace("{execution_id}", name))
         for spec in entry.proposed.write_set
     )
 
@@ -101,16 +97,23 @@ def leased(
 
 
 def unaffordable(state: PlanState, ask: Mapping[str, int]) -> Blocked | None:
-    """The first dimension in which `ask` does not fit beside what is spent and held."""
+    """The first dimension in which `ask` does not fit beside what is spent and held.
+
+    Where no limit is set, the largest exact sum is one.
+    """
     for dimension in dimensions(ask):
-        headroom = state.headroom(dimension)
-        if headroom is not None and ask[dimension] > headroom:
-            held = state.reserved.get(dimension, 0)
+        held = state.reserved.get(dimension, 0)
+        headroom = state.limit.get(dimension, MAX_AMOUNT) - state.spent.get(dimension, 0) - held
+        if ask[dimension] > headroom:
             reason = (
                 f"needs {ask[dimension]} {dimension}, headroom is {headroom}"
                 f" ({held} held by running work)"
             )
-            detail = {"dimension": dimension, "ask": ask[dimension], "headroom": headroom}
+            detail: dict[str, str | int] = {
+                "dimension": dimension,
+                "ask": ask[dimension],
+                "headroom": headroom,
+            }
             return Blocked("budget.available", reason, detail)
     return None
 
@@ -118,10 +121,7 @@ def unaffordable(state: PlanState, ask: Mapping[str, int]) -> Blocked | None:
 def hopeless(state: PlanState, ask: Mapping[str, int]) -> Fault | None:
     """The refusal of an ask that cannot fit even when every hold returns unspent."""
     for dimension in dimensions(ask):
-        limit = state.limit.get(dimension)
-        if limit is None:
-            continue
-        headroom = limit - state.spent.get(dimension, 0)
+        headroom = state.limit.get(dimension, MAX_AMOUNT) - state.spent.get(dimension, 0)
         if ask[dimension] > headroom:
             message = (
                 f"budget exceeded: {dimension} ask {ask[dimension]} is above the headroom"

@@ -17,11 +17,11 @@ def settle(hold: Mapping[str, int], usage: Usage) -> tuple[dict[str, int], dict[
     """What is booked per dimension, and why it is that amount (spec: budgets).
 
     Law: not measured is not zero. Unknown usage is booked at the hold; where the processor states
-    something else than was measured, the larger counts; a reported amount alone is believed
-    upwards of zero, and never releases more than it leaves of the hold.
+    something else than was measured, the larger counts.
     """
     actual: dict[str, int] = {}
     basis: dict[str, Basis] = {}
+    source: Basis
     for dimension in dimensions(hold, usage.measured, usage.reported):
         measured = usage.measured.get(dimension)
         reported = usage.reported.get(dimension)
@@ -32,16 +32,29 @@ def settle(hold: Mapping[str, int], usage: Usage) -> tuple[dict[str, int], dict[
         else:
             amount, source = hold[dimension], "hold"
         actual[dimension] = min(amount, MAX_AMOUNT)
-        basis[dimension] = source  # type: ignore[assignment]
+        basis[dimension] = source
     return actual, basis
 
 
-def excess(hold: Mapping[str, int], actual: Mapping[str, int]) -> dict[str, int]:
-    """By how much `actual` passed the hold, in the dimensions that were held."""
+def excess(
+    hold: Mapping[str, int], actual: Mapping[str, int], limit: Mapping[str, int]
+) -> dict[str, int]:
+    """By how much `actual` passed the hold, in the dimensions that are held or limited.
+
+    Law: an absent dimension is zero in an ask, so whatever is used of a limited one is beyond it.
+    """
     return {
-        dimension: actual[dimension] - amount
-        for dimension, amount in hold.items()
-        if actual.get(dimension, 0) > amount
+        dimension: actual[dimension] - hold.get(dimension, 0)
+        for dimension in dimensions(hold, limit)
+        if actual.get(dimension, 0) > hold.get(dimension, 0)
+    }
+
+
+def larger(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:
+    """Per dimension, the larger of two statements."""
+    return {
+        dimension: max(left.get(dimension, 0), right.get(dimension, 0))
+        for dimension in dimensions(left, right)
     }
 
 

@@ -117,13 +117,6 @@ class PlanState:
             raise ValueError(message)
         return self.policy
 
-    def headroom(self, dimension: str) -> int | None:
-        """What may still be reserved of a dimension; None where it is not limited."""
-        limit = self.limit.get(dimension)
-        if limit is None:
-            return None
-        return limit - self.spent.get(dimension, 0) - self.reserved.get(dimension, 0)
-
     def tally(self) -> Counts:
         """How many transitions ended how."""
         return Counts(**{name: self.counts.get(name, 0) for name in Counts.__struct_fields__})

@@ -24,21 +24,21 @@ class Value(
     """Base of the closed, immutable values."""
 
 
-class SelectorSpec(Value):
+class SelectorSpec(Value, frozen=True):
     """A set of WorldPaths: one path, or everything below a prefix."""
 
     kind: Literal["exact", "prefix"]
     path: str
 
 
-class Predicate(Value, omit_defaults=False):
+class Predicate(Value, frozen=True, omit_defaults=False):
     """A named condition with its parameters, e.g. `artifact.exists@1` `{"path": …}`."""
 
     name: str
     params: dict[str, Any] = {}
 
 
-class Verdict(Value, omit_defaults=False):
+class Verdict(Value, frozen=True, omit_defaults=False):
     """What a predicate answered, and on which state of the world."""
 
     name: str
@@ -48,7 +48,7 @@ class Verdict(Value, omit_defaults=False):
     at_seq: int
 
 
-class Fault(Value, omit_defaults=False):
+class Fault(Value, frozen=True, omit_defaults=False):
     """An error as data: code, sentence, facts."""
 
     code: str
@@ -56,7 +56,7 @@ class Fault(Value, omit_defaults=False):
     detail: dict[str, str | int] = {}
 
 
-class Output(Value):
+class Output(Value, frozen=True):
     """An artifact that an execution wrote."""
 
     path: str
@@ -65,7 +65,7 @@ class Output(Value):
     mime: str
 
 
-class InputBytes(Value):
+class InputBytes(Value, frozen=True):
     """An artifact that an execution read."""
 
     path: str
@@ -73,7 +73,7 @@ class InputBytes(Value):
     size_bytes: int
 
 
-class Retry(Value, omit_defaults=False):
+class Retry(Value, frozen=True, omit_defaults=False):
     """When and how often a failed attempt is repeated."""
 
     max_attempts: int
@@ -82,7 +82,7 @@ class Retry(Value, omit_defaults=False):
     retry_on: tuple[str, ...]
 
 
-class Policy(Value, omit_defaults=False):
+class Policy(Value, frozen=True, omit_defaults=False):
     """The rules of a plan, resolved from the registry when it was created."""
 
     ref: str
@@ -92,7 +92,7 @@ class Policy(Value, omit_defaults=False):
     retry: Retry
 
 
-class Counts(Value, omit_defaults=False):
+class Counts(Value, frozen=True, omit_defaults=False):
     """How many transitions ended how."""
 
     succeeded: int = 0

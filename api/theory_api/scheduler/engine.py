@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import structlog
 
@@ -30,8 +30,17 @@ class Engine:
     """
 
     def __init__(
-        self, store: TruthStore, read: ReadModel, context: Context, *, shard: str, owner: str
+        self,
+        store: TruthStore,
+        read: ReadModel,
+        context: Context,
+        *,
+        shard: str,
+        owner: str,
+        admitting: bool = True,
     ) -> None:
+        """With `admitting` off nothing new starts: open work is settled, commands are judged."""
+        self._admitting = admitting
         self._store = store
         self._read = read
         self._context = context
@@ -58,7 +67,7 @@ class Engine:
             epoch=epoch,
             on_commit=self._committed,
         )
-        runner = Runner(self._context, writer, owner=self._owner)
+        runner = Runner(self._context, writer, owner=self._owner, admitting=self._admitting)
         runner.failed = self._failed
         self._writer, self._runner = writer, runner
         self._loop = asyncio.create_task(writer.run())
@@ -73,38 +82,49 @@ class Engine:
         return await self._ready()[0].submit(command, idempotency)
 
     async def wait(self, plan: str) -> str:
-        """The plan's terminal status, once it has one."""
+        """The plan's terminal status, once it has one.
+
+        Raises `TheoryError` `ERR_NOT_FOUND`, `ERR_UNAVAILABLE` when the engine stops before that,
+        and the engine's fault if that is why it stopped.
+        """
         row = await self._read.plan(plan)
         if row.status in TERMINAL_PLAN:
             return row.status
         ending = ""
         async for event in self.subscribe(plan, after=row.head_seq):
             ending = event.kind
-        return ending.removeprefix("plan.")
+        status = ending.removeprefix("plan.")
+        if status not in TERMINAL_PLAN:
+            message = "the scheduler stopped before the plan ended"
+            raise TheoryError("ERR_UNAVAILABLE", message, {"plan": plan})
+        return status
 
-    async def subscribe(self, plan: str, *, after: int = 0) -> AsyncIterator[StoredEvent]:
+    async def subscribe(self, plan: str, *, after: int = 0) -> AsyncGenerator[StoredEvent]:
         """Every event with `seq > after`, live; ends with the plan, or when the engine stops.
 
         Raises the engine's fault if that is why it stopped.
         """
         events = self._hub.subscribe(plan, after=after)
         stopped = asyncio.create_task(self.stopped.wait())
+        step: asyncio.Future[StoredEvent | None] | None = None
         try:
             while True:
                 step = asyncio.ensure_future(anext(events, None))
                 await asyncio.wait({step, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 if not step.done():
-                    step.cancel()
-                    await asyncio.wait({step})
-                    self._ready()
+                    self._blame()
                     return
                 event = step.result()
                 if event is None:
                     return
                 yield event
         finally:
+            # A generator that still runs cannot be closed: first its step has to end.
             stopped.cancel()
-            await events.aclose()  # type: ignore[attr-defined]
+            if step is not None and not step.done():
+                step.cancel()
+                await asyncio.wait({step})
+            await events.aclose()
 
     def state(self, plan: str) -> PlanState | None:
         """The plan's folded state while it is active here; to be read, never changed."""
@@ -135,12 +155,16 @@ class Engine:
     async def _page(self, plan: str, after: int) -> list[StoredEvent]:
         return await self._read.events(plan, after=after)
 
-    def _ready(self) -> tuple[Writer, Runner]:
+    def _blame(self) -> None:
+        """Raise the fault that stopped this engine, if one did."""
         if isinstance(self.fault, TheoryError):
             raise self.fault
         if self.fault is not None:
             message = "the scheduler stopped after an internal fault; see its log"
             raise TheoryError("ERR_INTERNAL", message, {}) from self.fault
+
+    def _ready(self) -> tuple[Writer, Runner]:
+        self._blame()
         if self._writer is None or self._runner is None:
             raise TheoryError("ERR_UNAVAILABLE", "the scheduler has not started", {})
         if self._writer.lost is not None:

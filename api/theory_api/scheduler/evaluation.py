@@ -18,18 +18,21 @@ async def evaluate(
     state: PlanState,
     world: World,
     *,
+    at_seq: int | None = None,
     own: str | None = None,
     pending: Sequence[Output] = (),
     prefix: str | None = None,
 ) -> tuple[Verdict, ...]:
     """Verdicts in the order of `predicates`.
 
+    `at_seq` is what `world` shows at least; where the state is ahead of it, an answer stamped with
+    the state's seq would count as newer than it is.
     `own` is the transition they belong to; `pending` are artifacts that its running attempt, which
     writes below `prefix`, is about to bring into the world. An error counts as false and says why.
     """
     verdicts: list[Verdict] = []
     for predicate in predicates:
-        at_seq = state.seq
+        stamp = state.seq if at_seq is None else at_seq
         try:
             verdict, reason = await _one(predicate, state, world, own, pending, prefix)
         except TheoryError as error:
@@ -40,7 +43,7 @@ async def evaluate(
                 params=predicate.params,
                 verdict=verdict,
                 reason=reason[:_REASON_CAP],
-                at_seq=at_seq,
+                at_seq=stamp,
             )
         )
     return tuple(verdicts)

@@ -1,15 +1,15 @@
-"""One execution, from its start in the ledger to its completion: called, metered, checked, noted."""
+"""One execution, from its start in the ledger to its end: called, metered, checked, noted."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
-from theory_api.domain.settlement import excess
+from theory_api.domain.settlement import excess, larger
 from theory_api.domain.values import Fault
 from theory_api.ports.adapter import Adapter
 from theory_api.scheduler.context import Context, Notice
@@ -28,6 +28,8 @@ class _Run:
 
     trace: Trace = field(default_factory=Trace)
     overrun: Fault | None = None
+    stated: dict[str, int] = field(default_factory=dict)
+    """The largest usage that the run's own frames stated."""
 
 
 async def execute(context: Context, job: Order) -> Note:
@@ -49,7 +51,7 @@ async def execute(context: Context, job: Order) -> Note:
     envelope = await _invoke(context, adapter, job, run)
     received = await context.intakes.close(job.execution_id)
     duration_ms = int((context.clock.monotonic() - started) * 1000)
-    back = Returned(envelope, received, run.trace, duration_ms, run.overrun)
+    back = Returned(envelope, received, run.trace, duration_ms, run.overrun, run.stated)
     note = await reckon(context, job, back)
     await context.scratch.save(job.execution_id, note.encode())
     return note
@@ -77,22 +79,35 @@ async def _invoke(context: Context, adapter: Adapter, job: Order, run: _Run) -> 
             )
             context.notify(notice)
             if "usage" in content:
-                await _stop_overrun(adapter, job, run, content["usage"])
+                run.stated = larger(run.stated, content["usage"])
+                await _stop_overrun(adapter, job, run, run.stated)
 
     run.trace.event("invoke", adapter=job.attempt.adapter, attempt=job.attempt.attempt)
     context.notify(Notice(job.plan, job.attempt.transition, "run"))
-    meter = asyncio.create_task(_meter(context, adapter, job, run))
+    work = adapter.invoke(
+        ref=job.ref,
+        payload=_payload(job),
+        timeout_s=job.timeout_s,
+        expected_oci=None,
+        on_frame=on_frame,
+    )
+    return await _metered(work, _meter(context, adapter, job, run))
+
+
+async def _metered(
+    work: Coroutine[Any, Any, Mapping[str, Any]], metering: Coroutine[Any, Any, None]
+) -> Mapping[str, Any]:
+    """The outcome of `work`. Law: what nobody meters does not run; a meter that fails ends it."""
+    invoked, meter = asyncio.create_task(work), asyncio.create_task(metering)
     try:
-        return await adapter.invoke(
-            ref=job.ref,
-            payload=_payload(job),
-            timeout_s=job.timeout_s,
-            expected_oci=None,
-            on_frame=on_frame,
-        )
+        await asyncio.wait({invoked, meter}, return_when=asyncio.FIRST_COMPLETED)
+        if not invoked.done():
+            meter.result()
+        return await invoked
     finally:
-        meter.cancel()
-        await asyncio.wait({meter})
+        for task in (invoked, meter):
+            task.cancel()
+        await asyncio.wait({invoked, meter})
 
 
 def _payload(job: Order) -> dict[str, Any]:
@@ -120,12 +135,13 @@ async def _meter(context: Context, adapter: Adapter, job: Order, run: _Run) -> N
 
 
 async def _stop_overrun(adapter: Adapter, job: Order, run: _Run, usage: Mapping[str, int]) -> None:
-    over = excess(job.attempt.hold, usage)
+    over = excess(job.attempt.hold, usage, job.limit)
     if not over or run.overrun is not None:
         return
     name = next(iter(over))
-    message = f"budget exceeded: {name} passed the hold of {job.attempt.hold[name]} while running"
-    detail: dict[str, str | int] = {"dimension": name, "hold": job.attempt.hold[name]}
+    hold = job.attempt.hold.get(name, 0)
+    message = f"budget exceeded: {name} passed the hold of {hold} while running"
+    detail: dict[str, str | int] = {"dimension": name, "hold": hold}
     run.overrun = Fault(code="ERR_BUDGET_EXCEEDED", message=message, detail=detail)
     run.trace.event("overrun", dimension=name)
     await adapter.cancel(job.execution_id)

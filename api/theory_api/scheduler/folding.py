@@ -20,32 +20,35 @@ class Folded:
     state: PlanState
     chain: Chain
     at: str = ""
+    committed: int = 0
+    """Seq of the last event that the store holds; `state` may be ahead of it."""
 
 
 async def refold(store: TruthStore, plan: str) -> Folded:
     """Fold a plan from the store.
 
     Raises `TheoryError` `ERR_CHAIN_BROKEN`, naming the seq, when an event does not follow from the
-    one before it.
+    one before it, or belongs to another plan.
     """
     state = PlanState(plan=plan)
     previous: StoredEvent | None = None
-    while True:
-        page = await store.events(plan, after=state.seq, limit=PAGE)
+    while page := await store.events(plan, after=state.seq, limit=PAGE):
         for event in page:
             _verify(previous, event)
             previous = event
         fold(plan, (event.body for event in page), state)
-        if len(page) < PAGE:
-            break
     if previous is None:
-        return Folded(state, Chain())
-    chain = Chain(prev=(previous.seq, previous.hash))
-    return Folded(state, chain, previous.at)
+        return Folded(state, Chain(plan=plan))
+    chain = Chain(prev=(previous.seq, previous.hash, previous.at), plan=plan)
+    return Folded(state, chain, previous.at, previous.seq)
 
 
 def _verify(previous: StoredEvent | None, event: StoredEvent) -> None:
-    expected = event_hash(None if previous is None else previous.hash, event.body)
+    message = f"event {event.seq} of {event.plan} does not match its hash"
+    broken = TheoryError("ERR_CHAIN_BROKEN", message, {"plan": event.plan, "seq": event.seq})
+    try:
+        expected = event_hash(None if previous is None else previous.hash, event.body)
+    except TheoryError as error:
+        raise broken from error
     if expected != event.hash:
-        message = f"event {event.seq} of {event.plan} does not match its hash"
-        raise TheoryError("ERR_CHAIN_BROKEN", message, {"plan": event.plan, "seq": event.seq})
+        raise broken

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Final
 
 from theory_api.ports.truth import StoredEvent
@@ -43,24 +43,28 @@ class Hub:
         """Make committed events visible."""
         channel = self._channels.get(plan)
         if channel is not None:
-            channel.recent.extend(events)
+            ring = channel.recent
+            if ring and events and ring[-1].seq + 1 != events[0].seq:
+                ring.clear()  # a commit whose outcome nobody learned: readers find it in the store
+            ring.extend(events)
             channel.news.set()
             channel.news = asyncio.Event()
 
-    async def subscribe(self, plan: str, *, after: int = 0) -> AsyncIterator[StoredEvent]:
-        """Every event with `seq > after`; ends after the plan's last one."""
+    async def subscribe(self, plan: str, *, after: int = 0) -> AsyncGenerator[StoredEvent]:
+        """Every event with `seq > after`; ends after the plan's last one, even if that is past."""
         channel = self._channels.setdefault(plan, _Channel())
         channel.readers += 1
         try:
-            last = after
+            last = max(after - 1, 0)
             while True:
                 news = channel.news
                 batch = self._from_ring(channel, last)
                 if batch is None:
                     batch = await self._fetch(plan, last)
                 for event in batch:
-                    yield event
                     last = event.seq
+                    if last > after:
+                        yield event
                     if event.kind in ENDINGS:
                         return
                 if not batch:

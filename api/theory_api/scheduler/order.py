@@ -28,6 +28,8 @@ class Order:
     inputs_hash: str
     fingerprint: str
     artifacts: tuple[InputArtifact, ...]
+    limit: Mapping[str, int]
+    """The plan's limits when it started: what is limited and not held may not be used."""
 
     @property
     def execution_id(self) -> str:
@@ -52,7 +54,8 @@ async def order(context: Context, state: PlanState, attempt: Attempting) -> Orde
         inputs=document,
         inputs_hash=attempt.inputs_hash,
         fingerprint=env_fingerprint(spec, platform=context.platform, mode=proposed.mode),
-        artifacts=tuple(_artifacts(document["params"])),
+        artifacts=tuple({item.path: item for item in _artifacts(document["params"])}.values()),
+        limit=dict(state.limit),
     )
 
 

@@ -63,6 +63,12 @@ def decode(note: bytes) -> Note:
         raise TheoryError("ERR_STORAGE", "an outcome note is not readable", {}) from error
 
 
+def check_name(envelope: Mapping[str, Any], execution_id: str) -> None:
+    """Refuse the envelope of another execution: `ERR_ADAPTER_INVOCATION`."""
+    if envelope["execution_id"] != execution_id:
+        raise _invocation("the envelope is another execution's")
+
+
 def check_outputs(
     envelope: Mapping[str, Any], received: Sequence[Received], write_prefix: str
 ) -> tuple[Output, ...]:
@@ -70,6 +76,8 @@ def check_outputs(
 
     Raises `TheoryError` `ERR_ADAPTER_INVOCATION`.
     """
+    if envelope["index_path"] != write_prefix + INDEX:
+        raise _invocation("invalid index_path root")
     arrived = {item.relpath: item for item in received}
     stated = [
         {
@@ -122,5 +130,8 @@ def fault(error: TheoryError) -> Fault:
     """An error as event data: facts are texts and whole numbers only."""
     detail: dict[str, str | int] = {}
     for name, value in (error.detail or {}).items():
-        detail[name] = value if type(value) in {str, int} else str(value)[:256]
+        if isinstance(value, str | int) and not isinstance(value, bool):
+            detail[name] = value
+        else:
+            detail[name] = str(value)[:256]
     return Fault(code=error.code, message=error.message[:1024], detail=detail)

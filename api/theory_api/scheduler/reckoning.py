@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from theory_api.domain.settlement import carbon_mg
+from theory_api.domain.settlement import carbon_mg, larger
 from theory_api.domain.values import Fault, Output
 from theory_api.ports.artifacts import Blob
 from theory_api.ports.intake import Received
@@ -16,12 +16,13 @@ from theory_api.scheduler.outcome import (
     INDEX,
     RECEIPT,
     Note,
+    check_name,
     check_outputs,
     check_receipt,
     fault,
 )
 from theory_api.scheduler.trace import Trace
-from theory_core import HASH_SCHEMA, TheoryError, canonicalize
+from theory_core import HASH_SCHEMA, LIMITS, TheoryError, canonicalize
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Returned:
     duration_ms: int
     overrun: Fault | None
     """Why the scheduler itself stopped it, if it did."""
+    stated: Mapping[str, int]
+    """The largest usage that the run's own frames stated."""
 
     @property
     def arrived(self) -> dict[str, Received]:
@@ -48,6 +51,7 @@ async def reckon(context: Context, job: Order, back: Returned) -> Note:
     receipt: Blob | None = None
     error = _stated_error(back)
     try:
+        check_name(back.envelope, job.execution_id)
         if error is None:
             outputs = check_outputs(back.envelope, back.received, job.attempt.write_prefix)
         reported, receipt = await _receipt(context, job, back, error)
@@ -58,7 +62,7 @@ async def reckon(context: Context, job: Order, back: Returned) -> Note:
     if receipt is None:
         receipt = await _own_receipt(context, job, back, error)
     envelope = back.envelope
-    if error is not None and (envelope["status"] == "success" or back.overrun is not None):
+    if error is not None and error != _enveloped(envelope):
         envelope = _error_envelope(job, error)
     stored = await context.artifacts.put(canonicalize(envelope))
     back.trace.event("outcome", status="error" if error else "success")
@@ -68,7 +72,7 @@ async def reckon(context: Context, job: Order, back: Returned) -> Note:
         execution_id=job.execution_id,
         outcome=_outcome(error),
         measured=_measured(context, job, back),
-        reported=reported,
+        reported=larger(reported, back.stated),
         envelope=stored.cid,
         duration_ms=back.duration_ms,
         error=error,
@@ -84,9 +88,13 @@ def _stated_error(back: Returned) -> Fault | None:
     """The envelope's error; the scheduler's own stop is the reason of what it stopped."""
     if back.overrun is not None:
         return back.overrun
-    if back.envelope["status"] == "success":
+    return _enveloped(back.envelope)
+
+
+def _enveloped(envelope: Mapping[str, Any]) -> Fault | None:
+    if envelope["status"] == "success":
         return None
-    stated = back.envelope["error"]
+    stated = envelope["error"]
     return Fault(code=stated["code"], message=stated["message"][:1024])
 
 
@@ -107,6 +115,10 @@ async def _receipt(
     if arrived is None:
         if error is None:
             raise TheoryError("ERR_RECEIPT", "the processor delivered no receipt", {})
+        return {}, None
+    if arrived.size_bytes > LIMITS["json_in_truth_bytes"]:
+        if error is None:
+            raise TheoryError("ERR_RECEIPT", "the receipt is too large", {})
         return {}, None
     body = await context.artifacts.get(arrived.cid)
     expected = _stable(job) | {"status": "success" if error is None else "error"}

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from theory_api.domain import commands as cmd
+from theory_api.domain import events as ev
 from theory_api.domain.decision import Delay, Start, Stop
-from theory_api.domain.registry import ProcessorSpec, env_fingerprint
 from theory_api.domain.runnable import Blocked, hopeless, why
 from theory_api.domain.state import PlanState
-from theory_api.domain.values import Fault, SelectorSpec
-from theory_api.scheduler.context import Context, Notice
+from theory_api.domain.values import Fault
+from theory_api.ports.adapter import Adapter
+from theory_api.scheduler.context import Context
 from theory_api.scheduler.evaluation import evaluate
 from theory_api.scheduler.execution import execute
-from theory_api.scheduler.inputs import MissingInputError, missing, resolve
+from theory_api.scheduler.gathering import Gathering
+from theory_api.scheduler.inputs import MissingInputError, missing
 from theory_api.scheduler.order import order
 from theory_api.scheduler.outcome import Note, fault
 from theory_api.scheduler.writer import Committed, Writer
-from theory_core import TheoryError, WorldPath, execution_id, expand_prefix
+from theory_core import TheoryError
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +37,8 @@ class _Desk:
     """Transition -> monotonic time before which its next attempt is not proposed."""
     blocked: dict[str, Blocked] = field(default_factory=dict)
     """Conditions outside the state that hold a candidate."""
+    doubtful: set[str] = field(default_factory=set)
+    """Executions whose admission was sent, and nobody learned whether it was committed."""
     dirty: bool = False
     task: asyncio.Task[None] | None = None
     timer: asyncio.Task[None] | None = None
@@ -46,27 +50,34 @@ class Runner:
     It has no say: what it proposes is decided by `decide`, and may come to nothing.
     """
 
-    def __init__(self, context: Context, writer: Writer, *, owner: str) -> None:
+    def __init__(
+        self, context: Context, writer: Writer, *, owner: str, admitting: bool = True
+    ) -> None:
         self._context = context
+        self._admitting = admitting
         self._writer = writer
         self._owner = owner
         self._desks: dict[str, _Desk] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._running: set[str] = set()
+        self._stops: set[str] = set()
+        self._stopping = False
         self._waiting: dict[str, None] = {}
-        self._prepared: dict[tuple[str, str, str], asyncio.Task[None]] = {}
+        self._gathering = Gathering(context)
         self.failed: Callable[[BaseException], None] = lambda _error: None
 
     # -- what the engine calls --------------------------------------------------------------
 
     def committed(self, commit: Committed) -> None:
         """Carry out a commit's effects, and look at the plan again."""
+        if self._stopping:
+            return
         for effect in commit.effects:
             match effect:
                 case Start(execution_id=name):
                     self.begin(commit.state, name)
                 case Stop(execution_id=name):
-                    self._spawn(self._stop(commit.state, name))
+                    self._halt(commit.state, name)
                 case Delay(transition=name, delay_ms=delay):
                     until = self._context.clock.monotonic() + delay / 1000
                     self._desk(commit.plan).delayed[name] = until
@@ -77,6 +88,8 @@ class Runner:
 
     def touch(self, plan: str) -> None:
         """Look at a plan as soon as possible."""
+        if self._stopping:
+            return
         desk = self._desk(plan)
         desk.dirty = True
         if desk.task is None or desk.task.done():
@@ -94,7 +107,8 @@ class Runner:
 
     async def stop(self) -> None:
         """Abandon what runs; its executions stay open in the ledger and are recovered."""
-        tasks = {*self._tasks, *self._prepared.values()}
+        self._stopping = True
+        tasks = {*self._tasks, *self._gathering.tasks}
         for task in tasks:
             task.cancel()
         if tasks:
@@ -120,8 +134,9 @@ class Runner:
     def _reap(self, task: asyncio.Task[Any]) -> None:
         """Law: nothing is swallowed; a task that failed stops the engine, loudly."""
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.failed(error)
+        cause = None if task.cancelled() else task.exception()
+        if cause is not None:
+            self.failed(cause)
 
     # -- due work ---------------------------------------------------------------------------
 
@@ -129,10 +144,11 @@ class Runner:
         """Propose everything that is due, until nothing changes any more."""
         while desk.dirty:
             desk.dirty = False
-            state = await self._writer.load(plan)
-            if state.terminal:
-                return
             try:
+                state = await self._writer.settled(plan)
+                if state.terminal:
+                    return
+                self._catch_up(state, desk)
                 if not state.unfinished and not state.open:
                     await self._conclude(state)
                 else:
@@ -140,13 +156,24 @@ class Runner:
             except TheoryError as error:
                 if error.code not in {"ERR_UNAVAILABLE", "ERR_NOT_WRITER", "ERR_CONFLICT"}:
                     raise
-                log.warning("error." + error.code, plan=plan, reason=error.message)
+                log.warning("plan.waits", plan=plan, code=error.code, reason=error.message)
                 if self._writer.lost is not None:
                     return
                 self._look_again(plan, desk, self._context.pace.poll_s)
 
+    def _catch_up(self, state: PlanState, desk: _Desk) -> None:
+        """Carry out the effects of commits whose success nobody learned."""
+        doubtful, desk.doubtful = desk.doubtful, set()
+        for name in doubtful & state.open.keys():
+            if name not in self._running:
+                self.begin(state, name)
+        if state.cancel is not None:
+            for name in self._running & state.open.keys():
+                self._halt(state, name)
+
     async def _conclude(self, state: PlanState) -> None:
-        verdicts = await evaluate(state.goal, state, self._context.world)
+        at_seq = self._writer.committed(state.plan)
+        verdicts = await evaluate(state.goal, state, self._context.world, at_seq=at_seq)
         answer = await self._writer.submit(cmd.Conclude(plan=state.plan, verdicts=verdicts))
         if answer.stale:
             self.touch(state.plan)
@@ -169,12 +196,13 @@ class Runner:
                 held = Blocked("artifact.exists", f"waits for {error.path}, which is not there")
             if held is not None:
                 desk.blocked[name] = held
-                if held.condition.endswith("@1"):
+                if held.condition.endswith("@1") or held.condition == "adapter.available":
                     soonest = min(soonest or self._context.pace.poll_s, self._context.pace.poll_s)
-        if absent and not state.open and not desk.dirty and soonest is None:
-            for name, error in absent.items():
-                entry = state.transitions[name]
-                await self._refuse(state, name, entry.attempt, fault(missing(error, name)))
+        crowded = any(held.condition == "execution.capacity" for held in desk.blocked.values())
+        if absent and not state.open and not desk.dirty and soonest is None and not crowded:
+            for name, gap in absent.items():
+                attempt = state.transitions[name].attempt
+                await self._refuse(state, name, attempt, fault(missing(gap, name)))
         if soonest is not None:
             self._look_again(state.plan, desk, soonest)
 
@@ -200,12 +228,17 @@ class Runner:
         blocked = why(state, name)
         if blocked is not None:
             return None
-        if len(self._running) >= self._context.pace.parallel:
-            self._waiting[state.plan] = None
-            return Blocked("execution.capacity", "waits for a place among the running executions")
+        if self._crowded(state.plan):
+            return _CAPACITY
         attempt = entry.attempt
         try:
-            admission = await self._admission(state, name)
+            admission = await self._gathering.admission(
+                state,
+                name,
+                at_seq=self._writer.committed(state.plan),
+                owner=self._owner,
+                epoch=self._writer.epoch,
+            )
         except TheoryError as error:
             if error.code in {"ERR_UNAVAILABLE", "ERR_STORAGE"}:
                 raise
@@ -213,65 +246,46 @@ class Runner:
             return None
         if isinstance(admission, Blocked):
             return admission
-        answer = await self._writer.submit(admission)
-        if answer.stale:
-            self.touch(state.plan)
+        if self._crowded(state.plan):
+            return _CAPACITY
+        await self._admit(state, admission)
         return None
+
+    def _crowded(self, plan: str) -> bool:
+        """Whether no place is free; the plan is looked at again when one becomes free."""
+        if len(self._running) < self._context.pace.parallel:
+            return False
+        self._waiting[plan] = None
+        return True
+
+    def _free(self, name: str) -> None:
+        """Give a place back to whoever waits for one."""
+        self._running.discard(name)
+        waiting, self._waiting = self._waiting, {}
+        for plan in waiting:
+            self.touch(plan)
+
+    async def _admit(self, state: PlanState, admission: cmd.Admit) -> None:
+        """Take a place for the execution, and have its admission judged."""
+        name, started = admission.execution_id, False
+        self._running.add(name)
+        try:
+            answer = await self._writer.submit(admission)
+            started = ev.ExecutionStarted.KIND in answer.events
+            if answer.stale:
+                self.touch(state.plan)
+        except TheoryError as error:
+            if error.code != "ERR_TOO_LARGE":
+                self._desk(state.plan).doubtful.add(name)
+                raise
+            await self._refuse(state, admission.transition, admission.attempt, fault(error))
+        finally:
+            if not started:
+                self._free(name)
 
     async def _refuse(self, state: PlanState, name: str, attempt: int, error: Fault) -> None:
         command = cmd.Refuse(plan=state.plan, transition=name, attempt=attempt, error=error)
         await self._writer.submit(command)
-
-    async def _admission(self, state: PlanState, name: str) -> cmd.Admit | Blocked:
-        """Everything that admission needs; `ERR_*` when it can never have it."""
-        context, entry = self._context, state.transitions[name]
-        proposed, attempt = entry.proposed, entry.attempt
-        adapter = proposed.adapter or context.default_adapter
-        if adapter not in context.adapters:
-            known = ", ".join(sorted(context.adapters))
-            message = f"no adapter {adapter!r} here; known are {known}"
-            raise TheoryError("ERR_ADAPTER_INVOCATION", message, {"adapter": adapter})
-        snapshot = await context.snapshots.get(state.registry_snapshot)
-        spec = snapshot.processor(proposed.processor_ref)
-        await self._prepare(state.plan, name, adapter, proposed.processor_ref, proposed.mode)
-        resolved = await resolve(state, name, context.world, context.artifacts)
-        spec.check_inputs(resolved.document)
-        verdicts = await evaluate(proposed.admission, state, context.world, own=name)
-        for verdict in verdicts:
-            if verdict.verdict != "true":
-                return Blocked(verdict.name, verdict.reason)
-        ident = execution_id(state.plan, name, attempt)
-        stored = await context.artifacts.put(resolved.document)
-        return cmd.Admit(
-            plan=state.plan,
-            transition=name,
-            attempt=attempt,
-            execution_id=ident,
-            write_prefix=_relative(state.plan, proposed.write_prefix, ident),
-            write_set=_write_set(state.plan, proposed.write_set, ident),
-            inputs=stored.cid,
-            inputs_hash=resolved.inputs_hash,
-            consumed=resolved.consumed,
-            secrets=_secrets(spec, proposed.mode),
-            verdicts=verdicts,
-            adapter=adapter,
-            env_fingerprint=env_fingerprint(spec, platform=context.platform, mode=proposed.mode),
-            owner=self._owner,
-            epoch=self._writer.epoch,
-        )
-
-    async def _prepare(self, plan: str, name: str, adapter: str, ref: str, mode: str) -> None:
-        """Have the adapter ready before anything is reserved; once for all who need the same."""
-        key = (adapter, ref, mode)
-        task = self._prepared.get(key)
-        if task is None or (task.done() and (task.cancelled() or task.exception())):
-
-            def tell(text: str) -> None:
-                self._context.notify(Notice(plan, name, "prepare", text))
-
-            work = self._context.adapters[adapter].prepare(ref=ref, mode=mode, on_progress=tell)
-            task = self._prepared[key] = asyncio.ensure_future(_awaited(work))
-        await asyncio.shield(task)
 
     # -- executions -------------------------------------------------------------------------
 
@@ -287,10 +301,7 @@ class Runner:
             note = await execute(self._context, job)
             await self.complete(state.plan, note)
         finally:
-            self._running.discard(name)
-            waiting, self._waiting = self._waiting, {}
-            for plan in waiting:
-                self.touch(plan)
+            self._free(name)
 
     async def complete(self, plan: str, note: Note) -> None:
         """Propose a completion until it is decided, then clean up behind the execution."""
@@ -305,6 +316,7 @@ class Runner:
                 proposed.success if note.outcome == "succeeded" else (),
                 state,
                 context.world,
+                at_seq=self._writer.committed(plan),
                 own=attempt.transition,
                 pending=note.outputs,
                 prefix=attempt.write_prefix,
@@ -330,28 +342,24 @@ class Runner:
             await self._context.adapters[adapter].release(name)
         await self._context.scratch.drop(name)
 
-    async def _stop(self, state: PlanState, name: str) -> None:
-        """Ask the adapter to stop; the execution's own task reports how it ended."""
+    def _halt(self, state: PlanState, name: str) -> None:
+        """Have an execution stopped, once."""
         attempt = state.open.get(name)
-        if attempt is not None:
-            await self._context.adapters[attempt.adapter].cancel(name)
+        if attempt is not None and name not in self._stops:
+            self._stops.add(name)
+            self._spawn(self._stop(name, self._context.adapters[attempt.adapter]))
+
+    async def _stop(self, name: str, adapter: Adapter) -> None:
+        """Ask the adapter to stop until the execution's own task has reported how it ended.
+
+        Once is not enough: an adapter that has not been called yet has nothing to stop.
+        """
+        try:
+            while name in self._running:
+                await adapter.cancel(name)
+                await self._context.clock.sleep(self._context.pace.meter_s)
+        finally:
+            self._stops.discard(name)
 
 
-async def _awaited(work: Awaitable[None]) -> None:
-    await work
-
-
-def _relative(plan: str, template: str, ident: str) -> str:
-    return expand_prefix(template, ident, root=plan).relative
-
-
-def _write_set(plan: str, specs: tuple[SelectorSpec, ...], ident: str) -> tuple[SelectorSpec, ...]:
-    expanded = []
-    for spec in specs:
-        path = WorldPath(spec.path.replace("{execution_id}", ident), root=plan)
-        expanded.append(SelectorSpec(kind=spec.kind, path=path.relative))
-    return tuple(expanded)
-
-
-def _secrets(spec: ProcessorSpec, mode: str) -> tuple[str, ...]:
-    return tuple(sorted(spec.secrets_required)) if mode == "real" else ()
+_CAPACITY: Final = Blocked("execution.capacity", "waits for a place among the running executions")

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -20,7 +20,7 @@ from theory_api.domain.state import PlanState
 from theory_api.ports.clock import Clock
 from theory_api.ports.truth import Append, IdempotencyRow, StoredEvent, TruthStore
 from theory_api.scheduler.folding import Folded, refold
-from theory_core import TheoryError
+from theory_core import EVENT_VERSION, TheoryError
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +51,7 @@ class Committed:
 
     plan: str
     state: PlanState
+    """The live state, which may be ahead of `events` already."""
     events: tuple[StoredEvent, ...]
     effects: tuple[Effect, ...]
 
@@ -82,6 +83,8 @@ class Batch:
     items: list[Item] = field(default_factory=list)
     shares: dict[str, _Share] = field(default_factory=dict)
     answers: list[tuple[Item, Answer]] = field(default_factory=list)
+    refusals: list[tuple[Item, TheoryError]] = field(default_factory=list)
+    """Answered with the batch too: what refused them may rest on events not committed yet."""
     idempotency: list[IdempotencyRow] = field(default_factory=list)
 
 
@@ -111,6 +114,10 @@ class Writer:
         self._arrived = asyncio.Event()
         self._plans: dict[str, Folded] = {}
         self._keys: set[tuple[str, str]] = set()
+        self._folding = asyncio.Lock()
+        self._hand: list[Item] = []
+        self._flight: tuple[Batch, asyncio.Task[None]] | None = None
+        self._landed = asyncio.Event()
         self.lost: TheoryError | None = None
         self.turned = clock.monotonic()
 
@@ -121,10 +128,29 @@ class Writer:
 
     async def load(self, plan: str) -> PlanState:
         """The folded state, from the store if need be; its chain is verified on the way."""
+        return (await self._folded(plan)).state
+
+    async def _folded(self, plan: str) -> Folded:
+        """Law: a plan is folded once at a time; two folds of it would write against each other."""
+        async with self._folding:
+            folded = self._plans.get(plan)
+            if folded is None:
+                folded = self._plans[plan] = await refold(self._store, plan)
+            return folded
+
+    async def settled(self, plan: str) -> PlanState:
+        """The state, at a moment when the store holds all of it; `ERR_NOT_WRITER` once lost."""
+        while self.lost is None:
+            folded = await self._folded(plan)
+            if folded.committed == folded.state.seq:
+                return folded.state
+            await self._landed.wait()
+        raise self.lost
+
+    def committed(self, plan: str) -> int:
+        """Seq of the last event that the store is known to hold; 0 for a plan not folded here."""
         folded = self._plans.get(plan)
-        if folded is None:
-            folded = self._plans[plan] = await refold(self._store, plan)
-        return folded.state
+        return 0 if folded is None else folded.committed
 
     async def submit(self, command: Command, idempotency: IdempotencyRow | None = None) -> Answer:
         """Put a command into the inbox; answered after its commit.
@@ -132,11 +158,9 @@ class Writer:
         Raises `TheoryError`: what `decide` raises, what the commit raises, `ERR_NOT_WRITER` once
         the shard is lost, `ERR_IDEMPOTENCY_MISMATCH`, `ERR_IDEMPOTENCY_IN_FLIGHT`.
         """
-        if self.lost is not None:
-            raise self.lost
         if idempotency is not None:
             return await self._submit_once(command, idempotency)
-        return await self._enqueue(command, None)
+        return await asyncio.shield(self._enqueue(command, None).future)
 
     async def _submit_once(self, command: Command, row: IdempotencyRow) -> Answer:
         name = (row.scope, row.key)
@@ -147,58 +171,66 @@ class Writer:
         try:
             earlier = await self._store.idempotency(row.scope, row.key)
             if earlier is None:
-                return await self._enqueue(command, row)
-            if earlier.body != row.body:
-                message = "this idempotency key was used with another request"
-                raise TheoryError("ERR_IDEMPOTENCY_MISMATCH", message, {})
-            return Answer(command.plan, 0, replayed=earlier.answer)
-        finally:
+                item = self._enqueue(command, row)
+                # The key stays in use until the command is answered, even if its caller leaves.
+                item.future.add_done_callback(lambda _: self._keys.discard(name))
+        except BaseException:
             self._keys.discard(name)
+            raise
+        if earlier is None:
+            return await asyncio.shield(item.future)
+        self._keys.discard(name)
+        if earlier.body != row.body:
+            message = "this idempotency key was used with another request"
+            raise TheoryError("ERR_IDEMPOTENCY_MISMATCH", message, {})
+        return Answer(command.plan, 0, replayed=earlier.answer)
 
-    async def _enqueue(self, command: Command, row: IdempotencyRow | None) -> Answer:
+    def _enqueue(self, command: Command, row: IdempotencyRow | None) -> Item:
+        if self.lost is not None:
+            raise self.lost
         item = Item(command, row, asyncio.get_running_loop().create_future())
         item.future.add_done_callback(_retrieved)
         self._inbox.append(item)
         self._arrived.set()
-        return await asyncio.shield(item.future)
+        return item
 
     async def run(self) -> None:
         """Serve the inbox until cancelled or until the shard is lost."""
-        flight: tuple[Batch, asyncio.Task[None]] | None = None
         try:
             while self.lost is None:
-                await self._until_work(flight)
+                await self._until_work()
                 self.turned = self._clock.monotonic()
-                if flight is not None and (flight[1].done() or not self._inbox):
-                    await self._land(*flight)
-                    flight = None
-                    continue
-                items = [self._inbox.popleft() for _ in range(min(BATCH, len(self._inbox)))]
-                items = await self._loaded(items)
-                batch = self.step(items)
-                if flight is not None:
-                    landed = await self._land(*flight)
-                    flight = None
-                    if not landed:
-                        self._inbox.extendleft(reversed(batch.items))
-                        self._forget(batch)
-                        continue
-                flight = (batch, asyncio.create_task(self._commit(batch)))
+                if self._flight is not None and (self._flight[1].done() or not self._inbox):
+                    await self._land()
+                else:
+                    await self._turn()
         finally:
-            if flight is not None:
-                await self._land(*flight)
-            self._close()
+            try:
+                await self._land()
+            finally:
+                self._close()
 
-    async def _until_work(self, flight: tuple[Batch, asyncio.Task[None]] | None) -> None:
+    async def _turn(self) -> None:
+        """Decide the next batch while the last one commits, and send it on its way after that."""
+        self._hand = [self._inbox.popleft() for _ in range(min(BATCH, len(self._inbox)))]
+        batch = self.step(await self._loaded(self._hand))
+        if not await self._land():
+            self._forget(batch)
+            self._inbox.extendleft(reversed(batch.items))
+        else:
+            self._flight = (batch, asyncio.create_task(self._commit(batch)))
+        self._hand = []
+
+    async def _until_work(self) -> None:
         """Return when a command is there or the commit in flight has ended."""
         if self._inbox:
             return
         self._arrived.clear()
         arrived = asyncio.create_task(self._arrived.wait())
         try:
-            waiting: set[asyncio.Task[object]] = {arrived}  # type: ignore[arg-type]
-            if flight is not None:
-                waiting.add(flight[1])  # type: ignore[arg-type]
+            waiting: set[asyncio.Task[Any]] = {arrived}
+            if self._flight is not None:
+                waiting.add(self._flight[1])
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
             arrived.cancel()
@@ -219,51 +251,55 @@ class Writer:
         """Decide, evolve and chain a batch; synchronous, without any IO."""
         batch = Batch()
         for item in items:
-            folded = self._plans[item.command.plan]
-            try:
-                decision = decide(folded.state, item.command)
-            except TheoryError as error:
-                _fail(item, error)
-                continue
             batch.items.append(item)
-            share = batch.shares.get(item.command.plan)
+            plan = item.command.plan
+            share = batch.shares.get(plan)
             if share is None:
-                share = batch.shares[item.command.plan] = _Share(folded, folded.state.seq)
-            self._extend(share, decision.events)
+                folded = self._plans[plan]
+                share = batch.shares[plan] = _Share(folded, folded.state.seq)
+            try:
+                decision = decide(share.folded.state, item.command)
+                sealed = self._seal(share.folded, decision.events)
+            except TheoryError as error:
+                batch.refusals.append((item, error))
+                continue
+            for event, stored in zip(decision.events, sealed, strict=True):
+                evolve(share.folded.state, stored.seq, event)
+                share.stored.append(stored)
+                share.typed.append((stored.seq, stored.at, event))
             share.effects.extend(decision.effects)
             kinds = tuple(event.KIND for event in decision.events)
-            seq = folded.state.seq
-            batch.answers.append(
-                (item, Answer(item.command.plan, seq, events=kinds, stale=decision.stale))
-            )
+            seq = share.folded.state.seq
+            batch.answers.append((item, Answer(plan, seq, events=kinds, stale=decision.stale)))
             if item.idempotency is not None and not decision.stale:
                 batch.idempotency.append(item.idempotency)
         return batch
 
-    def _extend(self, share: _Share, events: tuple[ev.Event, ...]) -> None:
-        """Chain events onto a plan. Law: `at` never decreases within a plan."""
+    def _seal(self, folded: Folded, events: tuple[ev.Event, ...]) -> list[StoredEvent]:
+        """Chain events onto a plan, all or none. Law: `at` never decreases within a plan."""
         if not events:
-            return
-        folded = share.folded
+            return []
         state = folded.state
         at = max(self._clock.now(), folded.at)
-        folded.at = at
         wires = [
             {
-                "v": "theory.event.v1",
+                "v": EVENT_VERSION,
                 "plan": state.plan,
-                "seq": state.seq + offset,
+                "seq": seq,
                 "at": at,
                 "kind": event.KIND,
                 "data": event.data(),
             }
-            for offset, event in enumerate(events, start=1)
+            for seq, event in enumerate(events, start=state.seq + 1)
         ]
-        for event, (body, digest) in zip(events, folded.chain.append(wires), strict=True):
-            seq = state.seq + 1
-            evolve(state, seq, event)
-            share.stored.append(StoredEvent(state.plan, seq, event.KIND, at, body, digest))
-            share.typed.append((seq, at, event))
+        sealed = folded.chain.append(wires)
+        folded.at = at
+        return [
+            StoredEvent(state.plan, seq, event.KIND, at, body, digest)
+            for seq, (event, (body, digest)) in enumerate(
+                zip(events, sealed, strict=True), start=state.seq + 1
+            )
+        ]
 
     async def _commit(self, batch: Batch) -> None:
         appends = [
@@ -276,30 +312,57 @@ class Writer:
                 appends, shard=self._shard, epoch=self.epoch, idempotency=batch.idempotency
             )
 
-    async def _land(self, batch: Batch, commit: asyncio.Task[None]) -> bool:
-        """Wait for a commit and tell everybody; False when it failed."""
-        try:
-            await asyncio.shield(commit)
-        except TheoryError as error:
-            self._forget(batch)
-            if error.code in LOST:
-                message = f"this process no longer writes here: {error.message}"
-                self.lost = TheoryError("ERR_NOT_WRITER", message, dict(error.detail))
-            log.error("error." + error.code, batch=len(batch.items), reason=error.message)
-            for item in batch.items:
-                _fail(item, self.lost or error)
-            return False
-        for plan, share in batch.shares.items():
-            committed = Committed(
-                plan, share.folded.state, tuple(share.stored), tuple(share.effects)
-            )
-            self._on_commit(committed)
-            if share.folded.state.terminal:
-                self._plans.pop(plan, None)
+    async def _land(self) -> bool:
+        """Wait for the commit in flight, if there is one, and tell everybody; False if it failed.
+
+        A fault that is no `TheoryError` is answered as `ERR_INTERNAL` and goes on to stop the loop.
+        """
+        if self._flight is None:
+            return True
+        batch, commit = self._flight
+        await asyncio.wait({commit})
+        self._flight = None
+        error = commit.exception()
+        if error is not None:
+            self._failed(batch, error)
+        else:
+            self._told(batch)
+        landed, self._landed = self._landed, asyncio.Event()
+        landed.set()
+        if error is not None and not isinstance(error, TheoryError):
+            raise error
+        return error is None
+
+    def _failed(self, batch: Batch, error: BaseException) -> None:
+        self._forget(batch)
+        known = TheoryError("ERR_INTERNAL", "the commit failed; see the log", {})
+        if isinstance(error, TheoryError):
+            known = error
+        if known.code in LOST:
+            message = f"this process no longer writes here: {known.message}"
+            self.lost = TheoryError("ERR_NOT_WRITER", message, dict(known.detail))
+        failure = "error." + known.code
+        log.error(failure, batch=len(batch.items), reason=known.message)
+        for item in batch.items:
+            _fail(item, self.lost or known)
+
+    def _told(self, batch: Batch) -> None:
         for item, answer in batch.answers:
             if not item.future.done():
                 item.future.set_result(answer)
-        return True
+        for item, refusal in batch.refusals:
+            _fail(item, refusal)
+        for plan, share in batch.shares.items():
+            folded = share.folded
+            if share.stored:
+                folded.committed = share.stored[-1].seq
+            if folded.committed == folded.state.seq and (
+                folded.state.terminal or not folded.committed
+            ):
+                self._plans.pop(plan, None)
+            if share.stored:
+                events, effects = tuple(share.stored), tuple(share.effects)
+                self._on_commit(Committed(plan, folded.state, events, effects))
 
     def _forget(self, batch: Batch) -> None:
         for plan in batch.shares:
@@ -309,8 +372,10 @@ class Writer:
         """Nobody waits for an answer that cannot come."""
         gone = self.lost or TheoryError("ERR_UNAVAILABLE", "the scheduler is stopping", {})
         self.lost = gone
-        while self._inbox:
-            _fail(self._inbox.popleft(), gone)
+        self._landed.set()
+        for item in (*self._hand, *self._inbox):
+            _fail(item, gone)
+        self._inbox.clear()
 
 
 def _retrieved(future: asyncio.Future[Answer]) -> None:

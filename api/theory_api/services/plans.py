@@ -11,7 +11,7 @@ from theory_api.domain.document import PlanDocument, read
 from theory_api.domain.planning import Planned, resolve
 from theory_api.domain.references import ATTACHMENTS, Reference, substitute
 from theory_api.domain.registry import RegistrySnapshot
-from theory_api.domain.values import Output
+from theory_api.domain.values import Output, Policy
 from theory_api.ports.artifacts import ArtifactStore
 from theory_api.ports.registry import Snapshots
 from theory_api.ports.truth import IdempotencyRow
@@ -62,6 +62,7 @@ class Draft:
     document: PlanDocument
     planned: Planned
     snapshot: RegistrySnapshot
+    policy: Policy
     body: bytes
     """Canonical document and attachments' digests: what makes two applications the same."""
 
@@ -112,7 +113,7 @@ class PlanCommands:
             by=by,
             document=stored.cid,
             limit=draft.planned.limit,
-            policy=draft.snapshot.policy(draft.document.policy),
+            policy=draft.policy,
             lane=draft.document.lane,
             registry_snapshot=draft.snapshot.id,
             goal=draft.document.goal,
@@ -136,6 +137,7 @@ class PlanCommands:
             _check_name(name)
         planned = resolve(typed, tenant=tenant, snapshot=snapshot, attached=attached)
         self._guard_ci(typed)
+        policy = snapshot.policy(typed.policy)
         for name, params in planned.params.items():
             spec = snapshot.processor(typed.transitions[name].processor_ref)
             filled = canonicalize({"schema": "v1", "params": substitute(params, _stand_in)})
@@ -148,7 +150,7 @@ class PlanCommands:
         body = canonicalize({"document": dict(document), "attachments": digests})
         if len(body) > LIMITS["request_body_bytes"]:
             raise TheoryError("ERR_TOO_LARGE", "the plan document is too large", {})
-        return Draft(typed, planned, snapshot, body)
+        return Draft(typed, planned, snapshot, policy, body)
 
     async def cancel(self, plan: str, *, by: str, reason: str) -> Answer:
         """Stop a plan; it is cancelled once every stop is confirmed. Again: no change."""

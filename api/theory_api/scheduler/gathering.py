@@ -1,0 +1,108 @@
+"""Everything that an admission needs, gathered before it is proposed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable
+
+from theory_api.domain import commands as cmd
+from theory_api.domain.registry import ProcessorSpec, env_fingerprint
+from theory_api.domain.runnable import Blocked
+from theory_api.domain.state import PlanState
+from theory_api.domain.values import SelectorSpec
+from theory_api.scheduler.context import Context, Notice
+from theory_api.scheduler.evaluation import evaluate
+from theory_api.scheduler.inputs import resolve
+from theory_core import TheoryError, WorldPath, execution_id, expand_prefix
+
+
+class Gathering:
+    """Prepares adapters, resolves inputs and evaluates predicates for candidates."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._prepared: dict[tuple[str, str, str], asyncio.Task[None]] = {}
+
+    @property
+    def tasks(self) -> Iterable[asyncio.Task[None]]:
+        """Preparations, those under way included."""
+        return self._prepared.values()
+
+    async def admission(
+        self, state: PlanState, name: str, *, at_seq: int, owner: str, epoch: int
+    ) -> cmd.Admit | Blocked:
+        """The command that would admit a candidate, or what outside the state holds it.
+
+        `at_seq` is a seq that the world shows at least. Raises `TheoryError` when the candidate can
+        never have what it needs, `MissingInputError`, and what the stores raise.
+        """
+        context, entry = self._context, state.transitions[name]
+        proposed, attempt = entry.proposed, entry.attempt
+        adapter = proposed.adapter or context.default_adapter
+        if adapter not in context.adapters:
+            known = ", ".join(sorted(context.adapters))
+            message = f"adapter invocation failed: no adapter {adapter!r}; known are {known}"
+            raise TheoryError("ERR_ADAPTER_INVOCATION", message, {"adapter": adapter})
+        snapshot = await context.snapshots.get(state.registry_snapshot)
+        spec = snapshot.processor(proposed.processor_ref)
+        try:
+            await self._prepare(state.plan, name, adapter, proposed.processor_ref, proposed.mode)
+        except TheoryError as error:
+            if error.code != "ERR_UNAVAILABLE":
+                raise
+            context.notify(Notice(state.plan, name, "prepare", error.message))
+            return Blocked("adapter.available", error.message)
+        resolved = await resolve(state, name, context.world, context.artifacts)
+        spec.check_inputs(resolved.document)
+        verdicts = await evaluate(proposed.admission, state, context.world, at_seq=at_seq, own=name)
+        for verdict in verdicts:
+            if verdict.verdict != "true":
+                return Blocked(verdict.name, verdict.reason)
+        ident = execution_id(state.plan, name, attempt)
+        stored = await context.artifacts.put(resolved.document)
+        return cmd.Admit(
+            plan=state.plan,
+            transition=name,
+            attempt=attempt,
+            execution_id=ident,
+            write_prefix=expand_prefix(proposed.write_prefix, ident, root=state.plan).relative,
+            write_set=_write_set(state.plan, proposed.write_set, ident),
+            inputs=stored.cid,
+            inputs_hash=resolved.inputs_hash,
+            consumed=resolved.consumed,
+            secrets=_secrets(spec, proposed.mode),
+            verdicts=verdicts,
+            adapter=adapter,
+            env_fingerprint=env_fingerprint(spec, platform=context.platform, mode=proposed.mode),
+            owner=owner,
+            epoch=epoch,
+        )
+
+    async def _prepare(self, plan: str, name: str, adapter: str, ref: str, mode: str) -> None:
+        """Have the adapter ready before anything is reserved; once for all who need the same."""
+        key = (adapter, ref, mode)
+        task = self._prepared.get(key)
+        if task is None or (task.done() and (task.cancelled() or task.exception())):
+
+            def tell(text: str) -> None:
+                self._context.notify(Notice(plan, name, "prepare", text))
+
+            work = self._context.adapters[adapter].prepare(ref=ref, mode=mode, on_progress=tell)
+            task = self._prepared[key] = asyncio.create_task(_awaited(work))
+        await asyncio.shield(task)
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
+
+
+def _write_set(plan: str, specs: tuple[SelectorSpec, ...], ident: str) -> tuple[SelectorSpec, ...]:
+    expanded = []
+    for spec in specs:
+        path = WorldPath(spec.path.replace("{execution_id}", ident), root=plan)
+        expanded.append(SelectorSpec(kind=spec.kind, path=path.relative))
+    return tuple(expanded)
+
+
+def _secrets(spec: ProcessorSpec, mode: str) -> tuple[str, ...]:
+    return tuple(sorted(spec.secrets_required)) if mode == "real" else ()
