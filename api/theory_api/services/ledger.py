@@ -24,13 +24,13 @@ class Ledgers:
     def __init__(self, read: ReadModel) -> None:
         self._read = read
 
-    async def export(self, plan: str) -> AsyncIterator[bytes]:
-        """NDJSON up to the head as of the first line (spec: ledger, export).
+    async def export(self, plan: str, *, after: int = 0) -> AsyncIterator[bytes]:
+        """NDJSON from `after` + 1 to the head as of the first line (spec: ledger, export).
 
         The stored bytes of each event stand in its line as they were hashed.
         """
         head = (await self._read.plan(plan)).head_seq
-        seq = 0
+        seq = after
         while seq < head:
             page = await self._read.events(plan, after=seq, limit=min(_PAGE, head - seq))
             if not page:
