@@ -1,0 +1,120 @@
+"""Drive the real command line to its death and back: processes, homes, ledgers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[3]
+PLAN = ROOT / "docs" / "examples" / "media-generation.yaml"
+
+
+@dataclass(frozen=True)
+class Home:
+    """A state folder, and the environments that all homes of a test run share."""
+
+    path: Path
+    cache: Path
+    text: Path
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "theory_api.cli.main", "--home", str(self.path), *words]
+
+    def environment(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        return {**kept, "THEORY_CACHE": str(self.cache), "LANG": "C.UTF-8"}
+
+    def start(self) -> subprocess.Popen[bytes]:
+        words = ("plan", "apply", str(PLAN), "--attach", f"text={self.text}", "--json")
+        return subprocess.Popen(
+            self.command(*words),
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def finish(self) -> float:
+        """Run the plan to its end; seconds that it took."""
+        began = time.monotonic()
+        process = self.start()
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, (out.decode()[-2000:], err.decode()[-4000:])
+        return time.monotonic() - began
+
+    def ask(self, *words: str) -> bytes:
+        done = subprocess.run(
+            self.command(*words), env=self.environment(), capture_output=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, (done.stdout.decode()[-2000:], done.stderr.decode()[-2000:])
+        return done.stdout
+
+    def ledger(self) -> list[dict[str, Any]]:
+        lines = self.ask("ledger", "export", "/world/local/media-generation").splitlines()
+        return [json.loads(line)["event"] for line in lines]
+
+
+def kill(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """SIGKILL the control plane alone; the processes that had started below it."""
+    try:
+        below = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        below = []
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=30)
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+    return below
+
+
+def survivors(below: list[psutil.Process], *, within_s: float) -> list[str]:
+    """Command lines of processes that are still alive after the given time."""
+    _, alive = psutil.wait_procs(below, timeout=within_s)
+    return [" ".join(process.cmdline()) for process in alive if process.is_running()]
+
+
+def outputs(events: list[dict[str, Any]]) -> Counter[tuple[str, str]]:
+    """(transition and path below the write prefix, cid) of what succeeded attempts produced."""
+    succeeded = {e["data"]["execution_id"] for e in events if e["kind"] == "execution.succeeded"}
+    found: Counter[tuple[str, str]] = Counter()
+    for event in events:
+        data = event["data"]
+        if event["kind"] == "artifact.produced" and data.get("execution_id") in succeeded:
+            for output in data["outputs"]:
+                marker = f"/{data['execution_id']}/outputs/"
+                if marker in output["path"]:
+                    below = output["path"].split(marker, 1)[1]
+                    found[f"{data['transition']}:{below}", output["cid"]] += 1
+    return found
+
+
+def spent(events: list[dict[str, Any]]) -> Counter[str]:
+    """What the settles add up to, per dimension."""
+    total: Counter[str] = Counter()
+    for event in events:
+        if event["kind"] == "budget.settled":
+            total.update(event["data"]["actual"])
+    return total
+
+
+def settles(events: list[dict[str, Any]]) -> Counter[str]:
+    """Execution -> settles and voids."""
+    kinds = {"budget.settled", "budget.voided"}
+    return Counter(e["data"]["execution_id"] for e in events if e["kind"] in kinds)
+
+
+def reserves(events: list[dict[str, Any]]) -> Counter[str]:
+    """Execution -> reservations."""
+    return Counter(
+        e["data"]["execution_id"] for e in events if e["kind"] == "budget.reserved"
+    )
