@@ -43,8 +43,9 @@ class FileArtifacts:
 
     async def put_stream(self, chunks: AsyncIterator[bytes], *, max_bytes: int) -> Blob:
         """Store a stream; nothing is visible unless all of it arrived."""
-        part = await in_thread(partial(_Part, self._disk, self._parts, self._root))
+        part = _Part(self._disk, self._parts)
         try:
+            await in_thread(partial(part.begin, self._root))
             waiting = bytearray()
             async for chunk in chunks:
                 waiting += chunk
@@ -69,8 +70,9 @@ class FileArtifacts:
         """Bytes in pieces; a whole read is verified before its last piece is handed out."""
         if offset < 0 or (length is not None and length < 0):
             raise TheoryError("ERR_INPUTS", "a range has no negative numbers", {"reason": "range"})
-        handle, size = await in_thread(partial(self._open, cid))
+        handles: list[int] = []
         try:
+            size = await in_thread(partial(self._open_into, handles, cid))
             end = size if length is None else min(size, offset + length)
             whole = offset == 0 and end == size
             hasher = Hasher()
@@ -78,7 +80,7 @@ class FileArtifacts:
                 raise _rotten(cid)
             while offset < end:
                 take = min(_PIECE, end - offset)
-                piece = await in_thread(partial(_read, handle, take, offset))
+                piece = await in_thread(partial(_read, handles[0], take, offset))
                 offset += len(piece)
                 if whole:
                     hasher.update(piece)
@@ -88,7 +90,8 @@ class FileArtifacts:
                     raise _rotten(cid)
                 yield piece
         finally:
-            self._disk.close(handle)
+            for handle in handles:
+                self._disk.close(handle)
 
     async def stat(self, cid: str) -> Blob | None:
         """Size of a stored blob, or None."""
@@ -101,8 +104,9 @@ class FileArtifacts:
     # Below: blocking, in a thread.
 
     def _put(self, data: bytes) -> Blob:
-        part = _Part(self._disk, self._parts, self._root)
+        part = _Part(self._disk, self._parts)
         try:
+            part.begin(self._root)
             part.write(data)
             return self._finish(part)
         finally:
@@ -167,8 +171,9 @@ class FileArtifacts:
         try:
             with _translated():
                 target.parent.mkdir(parents=True, exist_ok=True)
-            part = _Part(self._disk, target.parent, target.parent, mode=0o666)
+            part = _Part(self._disk, target.parent, mode=0o666)
             try:
+                part.begin(target.parent)
                 for piece in _verified(handle, cid):
                     part.write(piece)
                 with _translated():
@@ -196,6 +201,12 @@ class FileArtifacts:
             raise _rotten(cid)
         return handle, status.st_size
 
+    def _open_into(self, handles: list[int], cid: str) -> int:
+        """The size; the handle is the caller's to close, also when the caller is cancelled."""
+        handle, size = self._open(cid)
+        handles.append(handle)
+        return size
+
     def _path(self, cid: str) -> Path:
         """Law: a file name is made of a checked digest alone."""
         if not _CID.fullmatch(cid):
@@ -209,15 +220,22 @@ class _Part:
     Law: `drop` leaves no trace unless it was named.
     """
 
-    def __init__(self, disk: Disk, folder: Path, root: Path, *, mode: int = 0o600) -> None:
+    def __init__(self, disk: Disk, folder: Path, *, mode: int = 0o600) -> None:
         self._disk = disk
-        self._path: Path | None = folder / part_name()
+        self._folder = folder
+        self._mode = mode
+        self._path: Path | None = None
         self._handle: int | None = None
         self.hasher = Hasher()
         self.size = 0
+
+    def begin(self, root: Path) -> None:
+        """Make the file, and its folder below `root`."""
         with _translated():
-            disk.make_folder(folder, root)
-            self._handle = disk.create(self._path, mode)
+            self._disk.make_folder(self._folder, root)
+            path = self._folder / part_name()
+            self._handle = self._disk.create(path, self._mode)
+            self._path = path
 
     def write(self, data: bytes) -> None:
         """Append `data`."""

@@ -169,7 +169,7 @@ def projections(database: Path) -> dict[str, list[object]]:
 
 
 async def test_a_killed_writer_leaves_what_it_acknowledged_and_no_half_batch(home: Home) -> None:
-    await kill_and_check(home, random.SystemRandom().randrange(2**32), rounds=6)
+    await kill_and_check(home, random.SystemRandom().randrange(2**32), rounds=4)
 
 
 @pytest.mark.slow
