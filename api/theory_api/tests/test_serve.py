@@ -14,7 +14,8 @@ from typing import Any
 
 import httpx
 import pytest
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from theory_api import settings as configuration
 from theory_api.asgi import serve
@@ -106,6 +107,14 @@ def request(name: str = "film") -> dict[str, Any]:
     }
 
 
+def waiting() -> dict[str, Any]:
+    """A plan whose first step waits for what never comes."""
+    held = request()
+    never = {"name": "artifact.exists@1", "params": {"path": "/artifacts/attachments/never"}}
+    held["document"]["transitions"]["write"]["predicates"] = {"admission": [never]}
+    return held
+
+
 async def follow(server: Server, path: str, after: int = 0) -> list[str]:
     """Every frame of a plan's stream after a seq, to its end with 1000."""
     address = f"{server.url.replace('http', 'ws', 1)}{path}/events?after={after}"
@@ -113,6 +122,11 @@ async def follow(server: Server, path: str, after: int = 0) -> list[str]:
         frames = [str(frame) async for frame in stream]
         assert stream.close_code == 1000
     return frames
+
+
+async def exhaust(stream: ClientConnection) -> None:
+    while True:
+        await stream.recv()
 
 
 def kinds(frames: list[str]) -> list[str]:
@@ -190,12 +204,7 @@ async def test_a_refused_request_does_not_use_up_its_key(tmp_path: Path) -> None
 
 async def test_a_cancelled_plan_ends_and_a_second_cancel_changes_nothing(tmp_path: Path) -> None:
     async with served(tmp_path) as server, server.client() as client:
-        held = request()
-        held["document"]["transitions"]["write"]["predicates"] = {
-            "admission": [
-                {"name": "artifact.exists@1", "params": {"path": "/artifacts/attachments/never"}}
-            ]
-        }
+        held = waiting()
         path = (await client.post("/v1/plans", json=held)).headers["location"]
         (first, second) = (await client.get(f"{path}/why")).json()["waiting"]
         assert (first["condition"], second["condition"]) == (
@@ -267,6 +276,49 @@ async def test_artifacts_answer_by_digest_as_lists_and_never_from_elsewhere(tmp_
             assert (wrong, found.status_code) == (wrong, status)
             assert found.headers["content-type"] == "application/problem+json"
         await follow(server, path)
+
+
+async def test_bytes_that_rotted_on_disk_are_refused_and_not_served(tmp_path: Path) -> None:
+    held = request()
+    held["attachments"]["blob"] = {"text": "the bytes as they were"}
+    async with served(tmp_path) as server, server.client() as client:
+        path = (await client.post("/v1/plans", json=held)).headers["location"]
+        await follow(server, path)
+        name = digest(b"the bytes as they were").removeprefix("b3:")
+        file = tmp_path / "artifacts" / "b3" / name[:2] / name[2:]
+        file.chmod(0o600)
+        file.write_bytes(b"the bytes as they rot!")
+        got = await client.get(f"{path}/artifacts/attachments/blob")
+        assert (got.status_code, got.json()["code"]) == (500, "ERR_ARTIFACT_DIGEST")
+
+
+async def test_a_body_above_the_cap_is_413_and_others_are_served_on(tmp_path: Path) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(9):
+            yield b" " * (1 << 20)
+
+    json = {"Content-Type": "application/json"}
+    async with served(tmp_path) as server, server.client() as client:
+        for content in (pieces(), b" " * (9 << 20)):
+            with contextlib.suppress(httpx.WriteError, httpx.ReadError):
+                # A server that stops reading may close before the client has sent all.
+                refused = await client.post("/v1/plans", content=content, headers=json)
+                assert (refused.status_code, refused.json()["code"]) == (413, "ERR_TOO_LARGE")
+        assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_a_stopping_server_tells_its_readers_to_come_again(tmp_path: Path) -> None:
+    held = waiting()
+    async with served(tmp_path) as server, server.client() as client:
+        path = (await client.post("/v1/plans", json=held)).headers["location"]
+        address = f"{server.url.replace('http', 'ws', 1)}{path}/events"
+        async with connect(address, additional_headers=server.headers) as stream:
+            await stream.recv()
+            os.kill(os.getpid(), signal.SIGTERM)
+            with pytest.raises(ConnectionClosed):
+                await exhaust(stream)
+            assert stream.close_code == 1012
+        await asyncio.wait_for(server.task, timeout=20)
 
 
 async def test_a_second_server_on_the_same_home_is_refused_and_reading_beside_works(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
 from litestar import Controller, MediaType, Request, Response, get, head
@@ -60,7 +61,10 @@ class ArtifactController(Controller):
         content = await doors.queries.artifact(address, below)
         if _unchanged(request, content.artifact.cid):
             return Response(b"", status_code=304, headers=_headers(content))
-        return Stream(content.stream(0, None), headers=_headers(content, whole=True))
+        pieces = content.stream(0, None)
+        # Nothing is sent before the first piece is there: what fits one piece is verified by then.
+        first = await anext(pieces, b"")
+        return Stream(_chained(first, pieces), headers=_headers(content, whole=True))
 
     @head(
         "/{path:path}",
@@ -79,6 +83,12 @@ class ArtifactController(Controller):
         """The headers of the same GET."""
         content = await doors.queries.artifact(owned(doors, tenant, plan), _asked(request))
         return Response(None, media_type=MediaType.TEXT, headers=_headers(content, whole=True))
+
+
+async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
 
 
 def _asked(request: Request[Any, Any, Any]) -> str:
