@@ -36,7 +36,7 @@ class TransitionDocument(Member, frozen=True, kw_only=True):
     write_prefix: str | None = None
     write_set: tuple[SelectorSpec, ...] | None = None
     predicates: Conditions = Conditions()
-    estimate: dict[str, int] | None = None
+    estimate: dict[str, Any] | None = None
     timeout_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] | None = None
 
 
@@ -45,7 +45,7 @@ class PlanDocument(Member, frozen=True, kw_only=True):
 
     schema: Literal["theory.plan.v1"]
     plan: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
-    budget: dict[str, int]
+    budget: dict[str, Any]
     transitions: Annotated[dict[Name, TransitionDocument], msgspec.Meta(min_length=1)]
     lane: Lane = "build"
     policy: str = "default@1"

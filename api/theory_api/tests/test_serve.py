@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from theory_api import settings as configuration
 from theory_api.asgi import serve
 from theory_api.settings import Settings
+from theory_api.wiring import open_reader
 from theory_core import TheoryError, digest, loads_strict, verify
 
 TEXT = "Boats go down the river. The river goes to the sea. Nobody is in a hurry."
@@ -324,10 +326,42 @@ async def test_a_stopping_server_tells_its_readers_to_come_again(tmp_path: Path)
 async def test_a_second_server_on_the_same_home_is_refused_and_reading_beside_works(
     tmp_path: Path,
 ) -> None:
-    async with served(tmp_path):
+    async with served(tmp_path) as server, server.client() as client:
         with pytest.raises(TheoryError) as caught:
             await serve(settings(tmp_path), port=0)
         assert caught.value.code == "ERR_NOT_WRITER"
+        path = (await client.post("/v1/plans", json=request())).headers["location"]
+        frames = await follow(server, path)
+        async with open_reader(settings(tmp_path)) as reader:
+            assert (await reader.queries.show("/world/local/film")).status == "completed"
+            verdict = await reader.ledgers.verify("/world/local/film")
+            assert (verdict.count, verdict.fault) == (len(frames), None)
+
+
+async def test_a_home_without_state_is_not_found_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(TheoryError) as caught:
+        async with open_reader(settings(tmp_path / "absent")):
+            pass
+    assert caught.value.code == "ERR_NOT_FOUND"
+    assert not (tmp_path / "absent").exists()
+
+
+async def take_over(home: Path) -> None:
+    """Raise the epoch behind a server's back, and see its next write refused."""
+    async with served(home) as server, server.client() as client:
+        with contextlib.closing(sqlite3.connect(home / "theory.db")) as thief:
+            thief.execute("UPDATE shard SET epoch = epoch + 1")
+            thief.commit()
+        refused = await client.post("/v1/plans", json=request())
+        assert (refused.status_code, refused.json()["code"]) == (409, "ERR_NOT_WRITER")
+        await asyncio.wait({server.task}, timeout=20)
+        assert server.task.done()
+
+
+async def test_a_server_whose_home_another_took_over_stops_and_says_so(tmp_path: Path) -> None:
+    with pytest.raises(TheoryError) as caught:
+        await take_over(tmp_path)
+    assert caught.value.code == "ERR_NOT_WRITER"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.test"])  # noqa: S104
