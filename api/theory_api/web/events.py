@@ -33,7 +33,7 @@ GOING: Final = 1012
 TOO_SLOW: Final = 1013
 """Close code for a reader that does not keep up: connect again with `after`."""
 
-_KEPT_FRAMES: Final = 4096
+_KEPT_FRAMES: Final = 256
 
 
 class Frames:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from litestar import Router
+from litestar.connection import ASGIConnection
+from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import (
@@ -35,7 +38,9 @@ def config(version: str) -> OpenAPIConfig:
         title="Theory",
         version=version,
         description=_DESCRIPTION,
-        path="/schema",
+        openapi_router=Router(
+            "/schema", route_handlers=[], include_in_schema=False, guards=[_document_alone]
+        ),
         render_plugins=[JsonRenderPlugin()],
         components=Components(
             security_schemes={"key": SecurityScheme(type="http", scheme="bearer")}
@@ -43,6 +48,12 @@ def config(version: str) -> OpenAPIConfig:
         security=[{"key": []}],
         use_handler_docstrings=True,
     )
+
+
+def _document_alone(connection: ASGIConnection[Any, Any, Any, Any], _handler: object) -> None:
+    """The framework's pages beside the document are not served."""
+    if connection.scope["path"] != "/schema/openapi.json":
+        raise NotFoundException
 
 
 @dataclass

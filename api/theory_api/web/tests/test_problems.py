@@ -92,7 +92,18 @@ async def test_a_fault_inside_tells_nothing_of_the_inside(
     assert "Traceback" not in response.text
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/absent-canary", "/v1/plans/a/b/c/d"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/v1",
+        "/v1/absent-canary",
+        "/v1/plans/a/b/c/d",
+        "/schema",
+        "/schema/canary",
+        "/schema/a/b",
+    ],
+)
 async def test_an_unknown_address_is_404_and_is_not_repeated(
     client: httpx.AsyncClient, path: str
 ) -> None:
