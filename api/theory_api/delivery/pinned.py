@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from theory_core import TheoryError
-
 from theory_api.domain.registry import RegistrySnapshot
 from theory_api.ports.artifacts import ArtifactStore
+from theory_core import TheoryError
 
 
 class PinnedSnapshots:

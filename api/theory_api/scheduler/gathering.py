@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable
+from typing import Final
 
 from theory_api.domain import commands as cmd
 from theory_api.domain.registry import ProcessorSpec, env_fingerprint
@@ -15,6 +16,9 @@ from theory_api.scheduler.evaluation import evaluate
 from theory_api.scheduler.inputs import resolve
 from theory_core import TheoryError, WorldPath, execution_id, expand_prefix
 
+PREPARATIONS: Final = 3
+"""How often making an adapter ready may fail before a candidate is refused."""
+
 
 class Gathering:
     """Prepares adapters, resolves inputs and evaluates predicates for candidates."""
@@ -22,6 +26,7 @@ class Gathering:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._prepared: dict[tuple[str, str, str], asyncio.Task[None]] = {}
+        self._failures: dict[tuple[str, str, str], int] = {}
 
     @property
     def tasks(self) -> Iterable[asyncio.Task[None]]:
@@ -48,9 +53,10 @@ class Gathering:
         try:
             await self._prepare(state.plan, name, adapter, proposed.processor_ref, proposed.mode)
         except TheoryError as error:
-            if error.code != "ERR_UNAVAILABLE":
-                raise
             context.notify(Notice(state.plan, name, "prepare", error.message))
+            key = (adapter, proposed.processor_ref, proposed.mode)
+            if error.code != "ERR_UNAVAILABLE" or not self._worth_another_try(key):
+                raise TheoryError("ERR_ADAPTER_INVOCATION", _unready(error), {}) from error
             return Blocked("adapter.available", error.message)
         resolved = await resolve(state, name, context.world, context.artifacts)
         spec.check_inputs(resolved.document)
@@ -78,6 +84,11 @@ class Gathering:
             epoch=epoch,
         )
 
+    def _worth_another_try(self, key: tuple[str, str, str]) -> bool:
+        """Law: retries are bounded; what fails `PREPARATIONS` times in a row is given up."""
+        self._failures[key] = self._failures.get(key, 0) + 1
+        return self._failures[key] < PREPARATIONS
+
     async def _prepare(self, plan: str, name: str, adapter: str, ref: str, mode: str) -> None:
         """Have the adapter ready before anything is reserved; once for all who need the same."""
         key = (adapter, ref, mode)
@@ -90,6 +101,10 @@ class Gathering:
             work = self._context.adapters[adapter].prepare(ref=ref, mode=mode, on_progress=tell)
             task = self._prepared[key] = asyncio.create_task(_awaited(work))
         await asyncio.shield(task)
+
+
+def _unready(error: TheoryError) -> str:
+    return f"adapter invocation failed: the adapter could not be made ready: {error.message}"[:1024]
 
 
 async def _awaited(work: Awaitable[None]) -> None:

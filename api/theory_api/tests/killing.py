@@ -53,7 +53,11 @@ class Home:
 
     def ask(self, *words: str) -> bytes:
         done = subprocess.run(
-            self.command(*words), env=self.environment(), capture_output=True, timeout=60, check=False
+            self.command(*words),
+            env=self.environment(),
+            capture_output=True,
+            timeout=60,
+            check=False,
         )
         assert done.returncode == 0, (done.stdout.decode()[-2000:], done.stderr.decode()[-2000:])
         return done.stdout
@@ -115,6 +119,4 @@ def settles(events: list[dict[str, Any]]) -> Counter[str]:
 
 def reserves(events: list[dict[str, Any]]) -> Counter[str]:
     """Execution -> reservations."""
-    return Counter(
-        e["data"]["execution_id"] for e in events if e["kind"] == "budget.reserved"
-    )
+    return Counter(e["data"]["execution_id"] for e in events if e["kind"] == "budget.reserved")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from theory_core import verify
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -82,7 +83,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         shutil.copy(HOSTILE / name, home / name)
     lock = ROOT / "processors" / "media" / "shotlist" / "1" / "requirements.txt"
     shutil.copy(lock, home / "requirements.txt")
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "THEORY_CACHE") if name in os.environ}
+    kept = {
+        name: os.environ[name] for name in ("PATH", "HOME", "THEORY_CACHE") if name in os.environ
+    }
     return {
         **kept,
         "LANG": "C.UTF-8",
@@ -96,7 +99,7 @@ def desk(tmp_path: Path, places: dict[str, str]) -> Desk:
     return Desk(tmp_path, places)
 
 
-def plan(how: str, **changes: Any) -> dict[str, Any]:
+def plan(how: str, **changes: object) -> dict[str, Any]:
     """A plan of one hostile step."""
     step = {"processor_ref": "test/hostile@1", "mode": "mock", "inputs": {"how": how}}
     document = {
@@ -142,7 +145,7 @@ REFUSED: list[tuple[str, dict[str, Any] | str, str, str]] = [
     ),
     (
         "write prefix outside the World",
-        steps(a={"write_prefix": "/tmp/{execution_id}/"}),
+        steps(a={"write_prefix": "/var/{execution_id}/"}),
         "ERR_BAD_FACET",
         "write_prefix",
     ),

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from theory_core import verify
 
 from theory_api.tests.killing import Home, kill, outputs, reserves, settles, spent, survivors
+from theory_core import verify
 
-TEXT = "A lamp burns in the harbour.\nΜια βάρκα γυρίζει σπίτι.\nНочь тиха и светла.\n"
+TEXT = "A lamp burns in the harbour.\nNobody sails tonight.\nThe keeper writes it down.\n"
 ROUNDS = int(os.environ.get("THEORY_KILLS", "20"))
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -33,17 +33,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(configured) if configured else tmp_path_factory.mktemp("cache")
 
 
-def test_a_killed_run_ends_like_an_undisturbed_one(
-    tmp_path: Path, text: Path, cache: Path
-) -> None:
+def test_a_killed_run_ends_like_an_undisturbed_one(tmp_path: Path, text: Path, cache: Path) -> None:
     undisturbed = Home(tmp_path / "undisturbed", cache, text)
     undisturbed.finish()
     seconds = Home(tmp_path / "timed", cache, text).finish()
     expected = outputs(undisturbed.ledger())
     assert expected
     seed = int(os.environ.get("THEORY_SEED", "0")) or random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}, undisturbed {seconds:.2f} s, {ROUNDS} kills")
-    draw = random.Random(seed)
+    record_property("seed", seed)
+    draw = random.Random(seed)  # noqa: S311 - moments, not secrets
     for number in range(ROUNDS):
         moment = draw.uniform(0, seconds)
         home = Home(tmp_path / f"round-{number}", cache, text)
