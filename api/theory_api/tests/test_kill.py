@@ -6,6 +6,7 @@ import json
 import os
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(configured) if configured else tmp_path_factory.mktemp("cache")
 
 
-def test_a_killed_run_ends_like_an_undisturbed_one(tmp_path: Path, text: Path, cache: Path) -> None:
+def test_a_killed_run_ends_like_an_undisturbed_one(
+    tmp_path: Path, text: Path, cache: Path, record_property: Callable[[str, object], None]
+) -> None:
     undisturbed = Home(tmp_path / "undisturbed", cache, text)
     undisturbed.finish()
     seconds = Home(tmp_path / "timed", cache, text).finish()
