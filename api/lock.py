@@ -1,4 +1,4 @@
-"""Compile the control plane's hash-locked requirements from pyproject.toml: `python api/lock.py`."""
+"""Compile the control plane's hash-locked requirements from pyproject.toml: `make lock`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEADER = "# Written by `python api/lock.py`; do not edit.\n"
 
 
 def compile_lock(requirements: list[str], target: Path) -> None:
-    """Resolve `requirements` for every Python >= 3.11; write them with hashes, without addresses."""
+    """Resolve `requirements` for all Pythons from 3.11 on; write hashes and no addresses."""
     command = [
         *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal"),
         *("--python-version", "3.11", "--generate-hashes", "--no-emit-index-url"),

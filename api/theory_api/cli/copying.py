@@ -10,6 +10,9 @@ from theory_api.services.queries import Content, Queries
 from theory_api.services.views import ArtifactView
 from theory_core import TheoryError
 
+Copied = tuple[ArtifactView, Path]
+"""An artifact and the file that holds its bytes now."""
+
 
 async def copy(content: Content, target: Path) -> None:
     """Write an artifact's verified bytes to a file, whole or not at all.
@@ -33,15 +36,15 @@ async def copy(content: Content, target: Path) -> None:
 
 async def copy_below(
     queries: Queries, plan: str, prefix: str, found: Sequence[ArtifactView], folder: Path
-) -> list[Path]:
+) -> list[Copied]:
     """Copy the artifacts below a write prefix into `folder`, by their paths below it."""
-    written: list[Path] = []
+    written: list[Copied] = []
     for artifact in found:
         below = PurePosixPath(artifact.path.removeprefix(prefix))
         # Canonical paths have no dot segments and no empty ones: nothing leaves the folder.
         target = folder.joinpath(*below.parts)
         await copy(await queries.artifact(plan, artifact.path), target)
-        written.append(target)
+        written.append((artifact, target))
     return written
 
 

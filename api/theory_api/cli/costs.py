@@ -16,6 +16,17 @@ COLUMNS: Final[tuple[tuple[str, str, int, int], ...]] = (
 )
 """Dimension, heading, units of the ledger in one of the heading's, digits shown."""
 
+SPOKEN: Final[Mapping[str, str]] = {
+    "cpu_ms": "{} s of CPU",
+    "gpu_ms": "{} s of GPU",
+    "latency_ms": "{} s",
+    "io_bytes": "{} MB",
+    "tokens": "{} tokens",
+    "usd_micro": "{} USD",
+    "co2_mg": "{} g CO2",
+}
+"""An amount of a dimension in a sentence."""
+
 
 def used(vectors: Iterable[Mapping[str, int]]) -> list[str]:
     """The dimensions that occur, in the order of the columns."""
@@ -38,6 +49,5 @@ def amount(dimension: str, value: int | None) -> str:
 
 def sentence(vector: Mapping[str, int]) -> str:
     """A vector in one line, without the dimensions that are 0."""
-    parts = [f"{heading(name)} {amount(name, vector[name])}" for name in used([vector])]
-    shown = [part for part, name in zip(parts, used([vector]), strict=True) if vector[name]]
-    return ", ".join(shown) or "nothing"
+    shown = [name for name in used([vector]) if vector[name]]
+    return ", ".join(SPOKEN[name].format(amount(name, vector[name])) for name in shown) or "nothing"

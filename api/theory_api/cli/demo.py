@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import rich_click as click
 
 from theory_api.cli import sources, tables
-from theory_api.cli.copying import copy_below, shown
+from theory_api.cli.copying import Copied, copy_below, shown
 from theory_api.cli.failures import FAILED
 from theory_api.cli.ledger import facts, write
 from theory_api.cli.loop import InterruptedByUser, run
@@ -18,7 +18,7 @@ from theory_api.cli.options import Told, shared, told
 from theory_api.cli.session import engine, follow
 from theory_api.cli.tamper import Proof, tamper
 from theory_api.domain.values import TERMINAL_PLAN
-from theory_api.services.plans import Attachment
+from theory_api.services.plans import Applied, Attachment
 from theory_api.settings import assets
 from theory_core import Report, TheoryError, canonicalize, digest, verify
 
@@ -61,8 +61,9 @@ def demo(given: Told, /, text_file: str | None, out: str | None, **options: Any)
     async def work() -> int:
         settings = given.settings()
         async with engine(given, settings) as (services, progress):
-            plan = await _apply(services, film)
-            await follow(services, plan, progress)
+            applied = await _apply(services, film)
+            plan = applied.plan
+            await follow(services, plan, progress, fresh=applied.created)
             view = await services.queries.show(plan)
             name = plan.rpartition("/")[2]
             folder = Path(out) if out is not None else settings.home / "exports" / name
@@ -116,7 +117,7 @@ def _with_mode(transitions: Mapping[str, Any], options: Mapping[str, Any]) -> di
     return found
 
 
-async def _apply(services: Services, film: Film) -> str:
+async def _apply(services: Services, film: Film) -> Applied:
     """Bring the film's plan into being or find it; a plan that failed is followed by a new one."""
     settings = services.settings
     for number in range(1, _TRIES):
@@ -129,20 +130,19 @@ async def _apply(services: Services, film: Film) -> str:
         else:
             if row.status in TERMINAL_PLAN - {"completed"}:
                 continue
-        applied = await services.plans.apply(
+        return await services.plans.apply(
             {**film.document, "plan": name},
             tenant=settings.tenant,
             by=settings.principal,
             attachments={"text": film.text},
         )
-        return applied.plan
     message = f"{_TRIES - 1} plans of this text have failed; use another --home"
     raise TheoryError("ERR_CONFLICT", message, {})
 
 
-async def _copies(services: Services, view: PlanView, folder: Path) -> list[Path]:
+async def _copies(services: Services, view: PlanView, folder: Path) -> list[Copied]:
     """Copy every step's outputs; the film last."""
-    files: list[Path] = []
+    files: list[Copied] = []
     for step in view.transitions:
         prefix = step.executions[-1].write_prefix + "outputs/"
         found = [entry for entry in view.outputs if entry.path.startswith(prefix)]
@@ -155,7 +155,9 @@ def _step(step: TransitionView) -> dict[str, object]:
     return {"step": step.transition, "reserved": held, "spent": spent}
 
 
-def _as_json(view: PlanView, files: list[Path], ledger: Path, report: Report, proof: Proof) -> None:
+def _as_json(
+    view: PlanView, files: list[Copied], ledger: Path, report: Report, proof: Proof
+) -> None:
     tables.as_json(
         {
             "plan": view.plan,
@@ -163,7 +165,7 @@ def _as_json(view: PlanView, files: list[Path], ledger: Path, report: Report, pr
             "error": view.error,
             "steps": [_step(step) for step in view.transitions],
             "outputs": view.outputs,
-            "files": [str(file) for file in files],
+            "files": [str(file) for _, file in files],
             "ledger": str(ledger),
             "report": facts(report),
             "tampered": {
@@ -176,11 +178,18 @@ def _as_json(view: PlanView, files: list[Path], ledger: Path, report: Report, pr
     )
 
 
-def _as_text(view: PlanView, files: list[Path], ledger: Path, report: Report, proof: Proof) -> None:
+def _listing(files: list[Copied]) -> list[str]:
+    rows = [(shown(file), str(artifact.size_bytes), artifact.cid[:15]) for artifact, file in files]
+    return tables.table([("output", "bytes", "cid"), *rows], right=frozenset({1}))
+
+
+def _as_text(
+    view: PlanView, files: list[Copied], ledger: Path, report: Report, proof: Proof
+) -> None:
     lines = [f"{view.plan}  {view.status}"]
     if view.error is not None:
         lines.append(f"error  {view.error.code}: {view.error.message}")
-    lines += ["", *tables.outputs(view.outputs)] if view.outputs else []
+    lines += ["", *_listing(files)] if files else []
     lines += ["", *tables.costs(view), "", f"ledger    {shown(ledger)}"]
     lines.append(f"verdict   {report.verdict}")
     noticed = "nothing" if proof.reported is None else f"seq {proof.reported} ({proof.reason})"
@@ -188,5 +197,5 @@ def _as_text(view: PlanView, files: list[Path], ledger: Path, report: Report, pr
         f"tampered  a copy: byte {proof.offset} flipped, in the line of seq {proof.seq}",
         f"          the verifier names {noticed}: {'as it should' if proof.ok else 'WRONG'}",
     ]
-    lines += [f"film      {shown(file)}" for file in files if file.suffix == ".mp4"]
+    lines += [f"film      {shown(file)}" for _, file in files if file.suffix == ".mp4"]
     tables.say(lines)

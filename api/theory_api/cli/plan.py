@@ -56,7 +56,7 @@ def apply(given: Told, file: str, attach: tuple[str, ...]) -> int:
                 by=settings.principal,
                 attachments=attached,
             )
-            await follow(services, applied.plan, shown)
+            await follow(services, applied.plan, shown, fresh=applied.created)
             view = await services.queries.show(applied.plan)
         return conclude(given, view)
 
@@ -203,7 +203,7 @@ def resume(given: Told, name: str, reason: str) -> int:
         async with engine(given, settings) as (services, shown):
             if (await services.queries.row(address)).status not in TERMINAL_PLAN:
                 await services.plans.resume(address, by=settings.principal, reason=reason)
-                await follow(services, address, shown)
+                await follow(services, address, shown, fresh=False)
             view = await services.queries.show(address)
         return conclude(given, view)
 

@@ -48,9 +48,10 @@ class Progress(AbstractContextManager["Progress"]):
     def __init__(self) -> None:
         self.board = Board()
 
-    def event(self, kind: str, data: Mapping[str, Any]) -> None:
-        """Take in an event of the ledger."""
-        self.show(self.board.event(kind, data))
+    def event(self, kind: str, data: Mapping[str, Any], *, known: bool = False) -> None:
+        """Take in an event of the ledger, without a word where it is `known` already."""
+        sentence = self.board.event(kind, data)
+        self.show(None if known else sentence)
 
     def notice(self, notice: Notice) -> None:
         """Take in something that is no event."""

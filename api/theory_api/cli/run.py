@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from theory_api.cli import sources, tables
-from theory_api.cli.copying import copy_below, shown
+from theory_api.cli.copying import Copied, copy_below, shown
 from theory_api.cli.failures import FAILED, report
 from theory_api.cli.loop import InterruptedByUser
 from theory_api.cli.loop import run as run_loop
@@ -116,7 +116,7 @@ async def _run(given: Told, asked: Asked, ident: str) -> int:
         else:
             view = await services.queries.show(outcome.plan)
             tables.say([*tables.outputs(view.outputs), "", *tables.costs(view)])
-            tables.say(f"copied to {shown(path)}" for path in copied)
+            tables.say(f"copied to {shown(file)}" for _, file in copied)
         return 0 if outcome.status == "success" else FAILED
 
 
@@ -211,7 +211,7 @@ def refusal(ident: str, error: TheoryError, *, platform: str) -> bytes:
     )
 
 
-async def _copied(services: Services, outcome: RunOutcome, asked: Asked) -> list[Path]:
+async def _copied(services: Services, outcome: RunOutcome, asked: Asked) -> list[Copied]:
     if asked.out is None or outcome.status != "success":
         return []
     view = await services.queries.show(outcome.plan)

@@ -40,12 +40,20 @@ async def engine(
             yield services, shown
 
 
-async def follow(services: Services, plan: str, shown: Progress) -> str:
-    """Show a plan's events until it has ended; its terminal status."""
+async def follow(services: Services, plan: str, shown: Progress, *, fresh: bool = True) -> str:
+    """Show a plan's events until it has ended; its terminal status.
+
+    What happened before a plan is taken up again is taken in, not told again.
+    """
+    known = 0
+    if not fresh:
+        row = await services.queries.row(plan)
+        known = row.head_seq
+        ended = row.status in TERMINAL_PLAN
+        after = "has ended before; nothing runs again" if ended else f"goes on after event {known}"
+        shown.show(f"{plan} {after}")
     async for event in services.engine.subscribe(plan):
-        shown.event(event.kind, event_view(event).event.data)
+        shown.event(event.kind, event_view(event).event.data, known=event.seq <= known)
     status = (await services.queries.row(plan)).status
-    if status not in TERMINAL_PLAN:
-        # The stream of a plan ends early only when the scheduler does.
-        return await services.engine.wait(plan)
-    return status
+    # The stream of a plan ends early only when the scheduler does.
+    return status if status in TERMINAL_PLAN else await services.engine.wait(plan)
