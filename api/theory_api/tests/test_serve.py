@@ -201,7 +201,9 @@ async def test_a_refused_request_does_not_use_up_its_key(tmp_path: Path) -> None
         refused = await client.post("/v1/plans", json=wrong, headers=once)
         assert (refused.status_code, refused.json()["code"]) == (404, "ERR_NOT_FOUND")
         assert "transitions.write" in refused.json()["detail"]
-        assert (await client.post("/v1/plans", json=request(), headers=once)).status_code == 201
+        taken = await client.post("/v1/plans", json=request(), headers=once)
+        assert taken.status_code == 201
+        await follow(server, taken.headers["location"])
 
 
 async def test_a_cancelled_plan_ends_and_a_second_cancel_changes_nothing(tmp_path: Path) -> None:
