@@ -67,6 +67,16 @@ class Home:
         return [json.loads(line)["event"] for line in lines]
 
 
+def wait_for_start(process: subprocess.Popen[bytes], ref: str) -> None:
+    """Return once the log says that an execution of this processor has started."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        record = json.loads(line)
+        if record["event"] == "execution.start" and record["processor_ref"] == ref:
+            return
+    raise AssertionError(ref)
+
+
 def kill(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """SIGKILL the control plane alone; the processes that had started below it."""
     try:

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from theory_api.tests.killing import Home, kill, outputs, reserves, settles, spent, survivors
+from theory_api.tests.killing import (
+    Home,
+    kill,
+    outputs,
+    reserves,
+    settles,
+    spent,
+    survivors,
+    wait_for_start,
+)
 from theory_core import verify
 
 TEXT = "A lamp burns in the harbour.\nNobody sails tonight.\nThe keeper writes it down.\n"
@@ -49,6 +58,9 @@ def test_a_killed_run_ends_like_an_undisturbed_one(
         moment = draw.uniform(0, seconds)
         home = Home(tmp_path / f"round-{number}", cache, text)
         process = home.start()
+        if number == 0:  # one kill for certain where many outputs are under way
+            wait_for_start(process, "media/frames@1")
+            moment = draw.uniform(0, 0.5)
         time.sleep(moment)
         below = kill(process)
         left = survivors(below, within_s=5)
