@@ -47,7 +47,7 @@ lock: dev ## resolve the control plane's requirements anew
 	$(BIN)/python api/lock.py
 
 nightly: dev ## the slow tests at their full counts
-	THEORY_KILLS=200 $(BIN)/pytest -q -m slow
+	THEORY_KILLS=100 $(BIN)/pytest -q -m slow
 
 clean: ## remove what was built
 	rm -rf $(VENV) dist target docs/build
