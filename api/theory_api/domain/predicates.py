@@ -61,7 +61,7 @@ def validate(predicate: Predicate, *, place: str) -> None:
 def _check_path(predicate: Predicate, *, place: str) -> None:
     """Law: a predicate reads its own plan; what no WorldPath can name is refused, not false."""
     path: str = predicate.params["path"]
-    own = predicate.name in WORLD and path.startswith("outputs/")
+    own = predicate.name in WORLD and path.split("/", 1)[0] == "outputs"
     if not own and not path.startswith("/"):
         where_to = " or with outputs/" if predicate.name in WORLD else ""
         message = f"{place}: a path begins with a facet such as /artifacts/{where_to}"

@@ -66,6 +66,7 @@ class Engine:
             shard=self._shard,
             epoch=epoch,
             on_commit=self._committed,
+            on_doubt=self._doubted,
         )
         runner = Runner(self._context, writer, owner=self._owner, admitting=self._admitting)
         runner.failed = self._failed
@@ -175,6 +176,12 @@ class Engine:
         self._hub.publish(commit.plan, commit.events)
         if self._runner is not None:
             self._runner.committed(commit)
+
+    def _doubted(self, plan: str) -> None:
+        """Law: a commit that was carried out has its effects, even if its answer was lost."""
+        self._hub.refresh(plan)
+        if self._runner is not None:
+            self._runner.touch(plan)
 
     def _failed(self, error: BaseException) -> None:
         """Law: a scheduler that cannot go on says so and stops; it never idles as if well."""

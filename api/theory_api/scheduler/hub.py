@@ -43,10 +43,15 @@ class Hub:
         """Make committed events visible."""
         channel = self._channels.get(plan)
         if channel is not None:
-            ring = channel.recent
-            if ring and events and ring[-1].seq + 1 != events[0].seq:
-                ring.clear()  # a commit whose outcome nobody learned: readers find it in the store
-            ring.extend(events)
+            channel.recent.extend(events)
+            channel.news.set()
+            channel.news = asyncio.Event()
+
+    def refresh(self, plan: str) -> None:
+        """Let the readers of a plan look into the store, which may know more than was published."""
+        channel = self._channels.get(plan)
+        if channel is not None:
+            channel.recent.clear()
             channel.news.set()
             channel.news = asyncio.Event()
 

@@ -146,7 +146,8 @@ class Runner:
             desk.dirty = False
             try:
                 state = await self._writer.settled(plan)
-                if state.terminal:
+                if state.terminal or not state.seq:
+                    self._forget(plan)
                     return
                 self._catch_up(state, desk)
                 if not state.unfinished and not state.open:

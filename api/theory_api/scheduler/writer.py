@@ -91,6 +91,9 @@ class Batch:
 class Writer:
     """Owns the folded states of one shard.
 
+    `on_commit` hears of every commit; `on_doubt` of every plan with a commit that failed, or seemed
+    to: what the store holds of it may be news.
+
     Laws: nothing is answered or acted on before its commit; at most one commit is in flight, and
     the next batch is decided on top of it; when a commit fails, every state that it touched is
     folded anew from what the store holds.
@@ -104,12 +107,14 @@ class Writer:
         shard: str,
         epoch: int,
         on_commit: Callable[[Committed], None],
+        on_doubt: Callable[[str], None] = lambda _plan: None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._shard = shard
         self.epoch = epoch
         self._on_commit = on_commit
+        self._on_doubt = on_doubt
         self._inbox: deque[Item] = deque()
         self._arrived = asyncio.Event()
         self._plans: dict[str, Folded] = {}
@@ -345,6 +350,8 @@ class Writer:
         log.error(failure, batch=len(batch.items), reason=known.message)
         for item in batch.items:
             _fail(item, self.lost or known)
+        for plan in batch.shares:
+            self._on_doubt(plan)
 
     def _told(self, batch: Batch) -> None:
         for item, answer in batch.answers:
