@@ -10,7 +10,7 @@ import pytest
 from theory_api.domain import commands as cmd
 from theory_api.domain import events as ev
 from theory_api.domain.decide import decide
-from theory_api.domain.decision import Delay, Start, Stop
+from theory_api.domain.decision import Start, Stop
 from theory_api.domain.state import PlanState
 from theory_api.domain.tests.book import BROKE, PLAN, Book, creation, policy, proposal
 from theory_core import TheoryError
@@ -260,92 +260,6 @@ def test_work_that_failed_by_itself_while_the_plan_was_cancelled_has_failed() ->
     book.do(cmd.CancelPlan(plan=PLAN, by="me", reason="enough"))
     book.finish(ident, "failed")
     assert (book.status("a"), book.state.status) == ("failed", "cancelled")
-
-
-def test_whoever_depends_on_what_failed_is_skipped_however_far_away() -> None:
-    chain = [proposal("a"), proposal("b", "a"), proposal("c", "b"), proposal("d", "c", "e")]
-    book = Book(*chain, proposal("e"), policy=policy(attempts=1))
-    book.finish(book.admit("a"), "failed")
-    skipped = [event for event in book.events if isinstance(event, ev.TransitionSkipped)]
-    because = {event.transition: event.because for event in skipped}
-    assert because == {"b": "a", "c": "b", "d": "c"}
-    assert book.status("e") == "pending"
-
-
-def test_a_failed_attempt_is_repeated_as_often_as_the_policy_allows() -> None:
-    book = Book(proposal("a"), policy=policy(attempts=3))
-    delays = []
-    for attempt in (1, 2, 3):
-        assert book.state.transitions["a"].attempt == attempt
-        decision = book.finish(book.admit("a"), "failed")
-        delays += [effect.delay_ms for effect in decision.effects if isinstance(effect, Delay)]
-    assert delays == [200, 1000]
-    assert book.status("a") == "failed"
-    assert book.kinds().count("budget.settled") == 3
-
-
-def test_a_code_that_the_policy_does_not_name_is_not_repeated() -> None:
-    book = Book(proposal("a"), policy=policy(attempts=3, retry_on=("ERR_TIMEOUT",)))
-    book.finish(book.admit("a"), "failed")
-    assert book.status("a") == "failed"
-
-
-def test_work_that_never_started_costs_nothing_and_does_not_count_as_an_attempt() -> None:
-    book = Book(proposal("a"), policy=policy(attempts=1))
-    for _ in range(5):
-        book.finish(book.admit("a"), "void")
-    assert book.state.transitions["a"].attempt == 6
-    assert book.state.spent == {}
-    book.finish(book.admit("a"))
-    assert book.status("a") == "succeeded"
-
-
-def test_attempts_end_where_a_ledger_cannot_name_the_next() -> None:
-    book = Book(proposal("a"))
-    book.state.transitions["a"].attempt = 1000
-    book.finish(book.admit("a"), "void")
-    assert book.status("a") == "failed"
-
-
-def test_a_second_report_of_an_attempt_changes_nothing() -> None:
-    book = Book(proposal("a"))
-    ident = book.admit("a")
-    book.finish(ident, used={"usd_micro": 3})
-    assert book.finish(ident, "failed").events == ()
-    assert book.state.spent == {"usd_micro": 3}
-
-
-def test_a_report_of_an_attempt_that_is_not_the_newest_is_refused() -> None:
-    book = Book(proposal("a"))
-    first = book.admit("a")
-    book.finish(first, "failed")
-    book.admit("a")
-    with pytest.raises(TheoryError, match="not the newest") as caught:
-        book.finish(first)
-    assert caught.value.code == "ERR_CONFLICT"
-
-
-def test_the_second_of_two_admissions_of_one_attempt_comes_to_nothing() -> None:
-    book = Book(proposal("a"))
-    command = book.admission("a")
-    assert book.do(command).events
-    assert book.do(command).events == ()
-
-
-def test_a_name_that_runs_cannot_be_given_to_another_attempt() -> None:
-    book = Book(proposal("a"), proposal("b"))
-    taken = book.admit("a")
-    with pytest.raises(TheoryError) as caught:
-        book.do(book.admission("b", execution_id=taken))
-    assert caught.value.code == "ERR_CONFLICT"
-
-
-def test_admission_of_what_was_never_proposed_is_not_found() -> None:
-    book = Book(proposal("a"))
-    other = Book(proposal("z")).admission("z")
-    with pytest.raises(TheoryError, match="no transition z") as caught:
-        book.do(other)
-    assert caught.value.code == "ERR_NOT_FOUND"
 
 
 def test_a_plan_that_is_paused_or_breached_admits_nothing() -> None:

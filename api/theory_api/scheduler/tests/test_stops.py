@@ -1,0 +1,104 @@
+"""What is stopped: cancelled plans, runs beyond their hold, runs that nobody meters."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from theory_api.scheduler.tests.bench import (
+    SPINS,
+    House,
+    Run,
+    balances,
+    data_of,
+    forever,
+    settle,
+    step,
+)
+from theory_core import TheoryError
+
+
+async def test_a_cancelled_plan_waits_until_what_runs_has_stopped() -> None:
+    async with House() as house:
+        house.processors.behaviours["long"] = [forever]
+        plan = await house.apply({"a": step("long"), "b": step(depends_on=["a"])})
+        await settle()
+        assert house.processors.busy == 1
+        await house.plans.cancel(plan, by="me", reason="enough")
+        assert await house.ended(plan) == "cancelled"
+        assert await house.statuses(plan) == {"a": "cancelled", "b": "cancelled"}
+        assert (await balances(house, plan))["usd_micro"] == (0, 10)
+        assert "execution.cancelled" in await house.kinds(plan)
+
+
+async def test_a_stop_reaches_an_adapter_that_had_not_started_yet() -> None:
+    async def deaf(run: Run) -> dict[str, Any]:
+        run.stopped = asyncio.Event()  # whatever was asked before this moment is lost
+        return await forever(run)
+
+    async with House() as house:
+        house.processors.behaviours["deaf"] = [deaf]
+        plan = await house.apply({"a": step("deaf")})
+        for _ in range(SPINS):
+            state = house.engine.state(plan)
+            if state is not None and state.open:
+                break
+            await asyncio.sleep(0)
+        assert house.processors.runs == {}
+        await house.plans.cancel(plan, by="me", reason="enough")
+        assert await house.ended(plan) == "cancelled"
+
+
+async def test_a_run_that_passes_its_hold_is_stopped_and_pays_what_was_measured() -> None:
+    async def hungry(run: Run) -> dict[str, Any]:
+        run.usage["cpu_ms"] = 150
+        return await forever(run)
+
+    async with House() as house:
+        house.processors.behaviours["hungry"] = [hungry]
+        plan = await house.apply({"a": step("hungry")})
+        assert await house.ended(plan) == "failed"
+        (failed,) = await data_of(house, plan, "execution.failed")
+        assert failed["error"]["code"] == "ERR_BUDGET_EXCEEDED"
+        assert failed["error"]["detail"] == {"dimension": "cpu_ms", "hold": 100}
+        (settled,) = await data_of(house, plan, "budget.settled")
+        assert settled["actual"]["cpu_ms"] == 150
+        assert settled["basis"]["cpu_ms"] == "measured"
+        (breached,) = await data_of(house, plan, "budget.breached")
+        assert breached["excess"] == {"cpu_ms": 50}
+
+
+async def test_usage_that_a_run_states_beyond_its_hold_stops_it_and_is_booked() -> None:
+    async def dear(run: Run) -> dict[str, Any]:
+        await run.frame("Event", phase="thinking", progress=0.5, usage={"usd_micro": 8})
+        await run.frame("Event", phase="thinking", usage={"usd_micro": 12})
+        return await forever(run)
+
+    async with House() as house:
+        house.processors.behaviours["dear"] = [dear]
+        plan = await house.apply({"a": step("dear")})
+        assert await house.ended(plan) == "failed"
+        (settled,) = await data_of(house, plan, "budget.settled")
+        assert settled["actual"]["usd_micro"] == 12
+        assert [notice.progress for notice in house.notices if notice.phase == "thinking"] == [
+            0.5,
+            None,
+        ]
+
+
+async def test_a_meter_that_fails_stops_the_engine_and_its_run() -> None:
+    async def broken(run: Run) -> dict[str, Any]:
+        run.usage["cpu_ms"] = "many"  # type: ignore[assignment]
+        return await forever(run)
+
+    house = House()
+    await house.engine.start()
+    house.processors.behaviours["broken"] = [broken]
+    plan = await house.apply({"a": step("broken")})
+    with pytest.raises(TheoryError) as caught:
+        await house.ended(plan)
+    assert caught.value.code == "ERR_INTERNAL"
+    assert house.processors.busy == 0
+    await house.engine.stop()
