@@ -20,7 +20,7 @@ DELAYS_S: Final = (0.1, 0.4, 1.6)
 _PIECE_BYTES: Final = 1 << 18
 _ANSWER_BYTES: Final = 64 * 1024
 _OK: Final = frozenset({200, 201})
-_SERVER_ERROR: Final = 500
+_UNAVAILABLE: Final = 503
 _PLAIN: Final = "/-._~"
 
 
@@ -162,7 +162,7 @@ def open_door(place: Mapping[str, Any]) -> HttpDoor | FolderDoor:
 
 def _refusal(status: int, body: bytes, *, default: str) -> TheoryError:
     """What the other side said, if it said it as a problem with one of these codes."""
-    again = status >= _SERVER_ERROR
+    again = status == _UNAVAILABLE
     try:
         problem = loads_strict(body)
         code = problem["code"]

@@ -55,6 +55,7 @@ class Run:
         self.state = RUNNING
         self.ended_at: float | None = None
         self._place = place
+        self._grace_s = place.grace_s
         self._alive = alive
         self._inputs_hash = inputs.hash_of(order.payload["inputs"])
         self._began = time.monotonic()
@@ -66,8 +67,12 @@ class Run:
 
     # -- what others ask of it ------------------------------------------------------------------
 
-    def stop(self, error: TheoryError) -> None:
+    def stop(self, error: TheoryError, *, at_once: bool = False) -> None:
         """End the worker; the first reason counts, and none after the worker told its result."""
+        if at_once:
+            self._grace_s = 0.0
+            if self._child is not None:
+                self._child.signal(signal.SIGKILL)
         if not self._ask.done() and self._told is None:
             self._ask.set_result(error)
 
@@ -168,7 +173,7 @@ class Run:
                     return None
         if not self._ask.done():
             return None
-        await worker.stop(grace_s=self._place.grace_s, confirm_s=self._place.confirm_s)
+        await worker.stop(grace_s=self._grace_s, confirm_s=self._place.confirm_s)
         return self._ask.result()
 
     async def _relay(self, worker: Child) -> None:

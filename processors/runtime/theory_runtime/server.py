@@ -68,10 +68,10 @@ class Runs:
             if run.ended_at is not None and run.ended_at < before:
                 del self._runs[name]
 
-    async def stop(self) -> None:
-        """End all runs and wait for their results."""
+    async def stop(self, *, at_once: bool) -> None:
+        """End all runs and wait for their results; `at_once` leaves workers no grace."""
         for run in self._runs.values():
-            run.stop(fault("ERR_CANCELLED"))
+            run.stop(fault("ERR_CANCELLED"), at_once=at_once)
         if self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -89,6 +89,7 @@ async def serve(place: Place, *, lifeline: int | None = None) -> None:
     if lifeline is not None:
         os.set_blocking(lifeline, False)
         loop.add_reader(lifeline, ending.set)
+    parent = os.getppid()
     digest = place.image_digest
 
     async def handle(connection: ServerConnection) -> None:
@@ -110,7 +111,17 @@ async def serve(place: Place, *, lifeline: int | None = None) -> None:
         await ending.wait()
         if lifeline is not None:
             loop.remove_reader(lifeline)
-        await runs.stop()
+        await runs.stop(at_once=os.getppid() != parent or _is_cut(lifeline))
+
+
+def _is_cut(lifeline: int | None) -> bool:
+    """Whether the other end of the lifeline is gone; nothing is ever written to it."""
+    if lifeline is None:
+        return False
+    try:
+        return os.read(lifeline, 1) == b""
+    except BlockingIOError:
+        return False
 
 
 def _select(_connection: ServerConnection, offered: "list[Subprotocol]") -> Subprotocol | None:

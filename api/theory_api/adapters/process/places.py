@@ -1,0 +1,130 @@
+"""Where executions live on this machine: a short folder for sockets, a durable mark beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from theory_core import TheoryError, digest
+
+SOCKET_BYTES: Final = 103
+"""Longest path of a unix socket that every system takes."""
+
+_PRIVATE: Final = 0o700
+_SECRET: Final = 0o600
+
+
+def runtime_root(home: Path) -> Path:
+    """The short folder of a home: the same for every process that works on it."""
+    name = digest(os.fsencode(home.resolve())).removeprefix("b3:")[:12]
+    return Path("/tmp") / f"theory-{os.getuid()}-{name}"  # noqa: S108 - checked before use
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The places of one execution."""
+
+    folder: Path
+    """Sockets, secrets and the worker's scratch; may be lost with the machine."""
+    mark: Path
+    """There from before the start until the release; outlives the machine's restart."""
+
+    @property
+    def run_socket(self) -> str:
+        """Where the processor listens."""
+        return str(self.folder / "run.sock")
+
+    @property
+    def io_socket(self) -> str:
+        """Where the gateway listens."""
+        return str(self.folder / "io.sock")
+
+
+class Places:
+    """Makes and removes the places of executions; every call does IO and belongs in a thread."""
+
+    def __init__(self, *, root: Path, marks: Path) -> None:
+        self._root = root
+        self._marks = marks
+
+    def of(self, execution_id: str) -> Place:
+        """The places of an execution, whether there or not."""
+        return Place(self._root / execution_id, self._marks / execution_id)
+
+    def make(self, execution_id: str, secrets: dict[str, str]) -> Place:
+        """Mark the execution as begun, durably, then make its folder and its secrets.
+
+        Raises `TheoryError` `ERR_STORAGE`.
+        """
+        place = self.of(execution_id)
+        if len(os.fsencode(place.run_socket)) > SOCKET_BYTES:
+            raise _storage("the path of the run's socket is too long")
+        try:
+            self._marks.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+            _touch_durably(place.mark)
+            _make_private(self._root)
+            shutil.rmtree(place.folder, ignore_errors=True)
+            place.folder.mkdir(mode=_PRIVATE)
+            if secrets:
+                _write_secrets(place.folder / "secrets", secrets)
+        except OSError as error:
+            raise _storage("the folder of a run cannot be made") from error
+        return place
+
+    def is_marked(self, execution_id: str) -> bool:
+        """Whether the execution was begun and not released."""
+        return self.of(execution_id).mark.exists()
+
+    def remove(self, execution_id: str) -> None:
+        """Remove everything; the mark goes last. Idempotent; raises `TheoryError` `ERR_STORAGE`."""
+        place = self.of(execution_id)
+        try:
+            if place.folder.exists():
+                shutil.rmtree(place.folder)
+            place.mark.unlink(missing_ok=True)
+        except OSError as error:
+            raise _storage("the folder of a run cannot be removed") from error
+
+    def close(self) -> None:
+        """Remove the short folder if no execution is left in it."""
+        with contextlib.suppress(OSError):
+            self._root.rmdir()
+
+
+def _make_private(folder: Path) -> None:
+    """Law: nobody else can have put anything into the folder, or replaced it."""
+    folder.mkdir(mode=_PRIVATE, exist_ok=True)
+    facts = folder.lstat()
+    private = stat.S_ISDIR(facts.st_mode) and stat.S_IMODE(facts.st_mode) == _PRIVATE
+    if not private or facts.st_uid != os.getuid():
+        raise _storage("the folder for runs belongs to somebody else")
+
+
+def _touch_durably(file: Path) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, _SECRET)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    folder = os.open(file.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _write_secrets(folder: Path, secrets: dict[str, str]) -> None:
+    folder.mkdir(mode=_PRIVATE)
+    for name, value in secrets.items():
+        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _SECRET)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(value)
+
+
+def _storage(sentence: str) -> TheoryError:
+    return TheoryError("ERR_STORAGE", f"storage unavailable: {sentence}")

@@ -1,0 +1,73 @@
+"""Waits until a processor answers `/healthz`."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass
+
+import httpx
+import structlog
+
+from theory_core import ERROR_CODES, TheoryError
+
+log = structlog.get_logger(__name__)
+
+HEALTHY = b'{"ok":true}'
+
+
+@dataclass(frozen=True, slots=True)
+class HealthPace:
+    """How patiently a processor is asked."""
+
+    budget_s: float = 15.0
+    first_s: float = 0.1
+    longest_s: float = 1.6
+    jitter: float = 0.2
+    """Share by which a pause may be longer or shorter."""
+
+
+async def await_healthy(
+    transport: httpx.AsyncBaseTransport, *, ended: Awaitable[object], pace: HealthPace
+) -> None:
+    """Return once `/healthz` says `{"ok":true}`.
+
+    `ended` is done when there is nobody left to ask. Raises `TheoryError` `ERR_HEALTH` with
+    `detail.reason` `ended` or `budget`.
+    """
+    began = time.monotonic()
+    pause_s = pace.first_s
+    end = asyncio.ensure_future(ended)
+    async with httpx.AsyncClient(transport=transport, timeout=pace.longest_s) as client:
+        while True:
+            jitter = random.uniform(1 - pace.jitter, 1 + pace.jitter)  # noqa: S311 - no secret
+            await asyncio.wait({end}, timeout=pause_s * jitter)
+            if end.done():
+                raise _unhealthy("ended")
+            if await _asks(client):
+                log.info("adapter.health.ok", elapsed_ms=_ms(began))
+                return
+            if time.monotonic() - began > pace.budget_s:
+                raise _unhealthy("budget")
+            pause_s = min(2 * pause_s, pace.longest_s)
+
+
+async def _asks(client: httpx.AsyncClient) -> bool:
+    """Whether the processor says that it is healthy; silence and anything else is a no."""
+    try:
+        answer = await client.get("http://localhost/healthz")
+    except httpx.HTTPError:
+        return False
+    return answer.status_code == httpx.codes.OK and answer.content == HEALTHY
+
+
+def _unhealthy(reason: str) -> TheoryError:
+    log.warning("adapter.health.error", reason=reason)
+    message = f"{ERROR_CODES['ERR_HEALTH'].summary}: {reason}"
+    return TheoryError("ERR_HEALTH", message, {"reason": reason})
+
+
+def _ms(since: float) -> int:
+    return int((time.monotonic() - since) * 1000)
