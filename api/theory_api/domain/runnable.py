@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from theory_api.domain.evolve import selector
+from theory_api.domain.naming import attempt_id
 from theory_api.domain.state import PlanState
 from theory_api.domain.values import Fault
 from theory_api.domain.vector import MAX_AMOUNT, dimensions
-from theory_core import Selector, execution_id
+from theory_core import Selector
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def _unmet(state: PlanState, transition: str) -> Blocked:
 def expand(state: PlanState, transition: str) -> tuple[Selector, ...]:
     """The selectors that an admission of the next attempt would lease."""
     entry = state.transitions[transition]
-    name = execution_id(state.plan, transition, entry.attempt)
+    name = attempt_id(state.plan, transition, entry.attempt)
     return tuple(
         selector(state.plan, spec.kind, spec.path.replace("{execution_id}", name))
         for spec in entry.proposed.write_set

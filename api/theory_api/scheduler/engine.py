@@ -103,8 +103,11 @@ class Engine:
     async def subscribe(self, plan: str, *, after: int = 0) -> AsyncGenerator[StoredEvent]:
         """Every event with `seq > after`, live; ends with the plan, or when the engine stops.
 
-        Raises the engine's fault if that is why it stopped.
+        Raises `TheoryError` `ERR_NOT_FOUND`, and the engine's fault if that is why it stopped.
         """
+        row = await self._read.plan(plan)
+        if row.status in TERMINAL_PLAN and after >= row.head_seq:
+            return
         events = self._hub.subscribe(plan, after=after)
         stopped = asyncio.create_task(self.stopped.wait())
         step: asyncio.Future[StoredEvent | None] | None = None
@@ -168,6 +171,8 @@ class Engine:
         self._blame()
         if self._writer is None or self._runner is None:
             raise TheoryError("ERR_UNAVAILABLE", "the scheduler has not started", {})
+        if self.stopped.is_set():
+            raise TheoryError("ERR_UNAVAILABLE", "the scheduler is stopping", {})
         if self._writer.lost is not None:
             raise self._writer.lost
         return self._writer, self._runner

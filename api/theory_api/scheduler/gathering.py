@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from theory_api.domain import commands as cmd
+from theory_api.domain.naming import attempt_id
 from theory_api.domain.registry import ProcessorSpec, env_fingerprint
 from theory_api.domain.runnable import Blocked
 from theory_api.domain.state import PlanState
@@ -14,7 +15,7 @@ from theory_api.domain.values import SelectorSpec
 from theory_api.scheduler.context import Context, Notice
 from theory_api.scheduler.evaluation import evaluate
 from theory_api.scheduler.inputs import resolve
-from theory_core import TheoryError, WorldPath, execution_id, expand_prefix
+from theory_core import TheoryError, WorldPath, expand_prefix
 
 PREPARATIONS: Final = 3
 """How often making an adapter ready may fail before a candidate is refused."""
@@ -64,7 +65,7 @@ class Gathering:
         for verdict in verdicts:
             if verdict.verdict != "true":
                 return Blocked(verdict.name, verdict.reason)
-        ident = execution_id(state.plan, name, attempt)
+        ident = attempt_id(state.plan, name, attempt)
         stored = await context.artifacts.put(resolved.document)
         return cmd.Admit(
             plan=state.plan,
@@ -98,17 +99,16 @@ class Gathering:
             def tell(text: str) -> None:
                 self._context.notify(Notice(plan, name, "prepare", text))
 
-            work = self._context.adapters[adapter].prepare(ref=ref, mode=mode, on_progress=tell)
-            task = self._prepared[key] = asyncio.create_task(_awaited(work))
+            async def ready() -> None:
+                place = self._context.adapters[adapter]
+                await place.prepare(ref=ref, mode=mode, on_progress=tell)
+
+            task = self._prepared[key] = asyncio.create_task(ready())
         await asyncio.shield(task)
 
 
 def _unready(error: TheoryError) -> str:
     return f"adapter invocation failed: the adapter could not be made ready: {error.message}"[:1024]
-
-
-async def _awaited(work: Awaitable[None]) -> None:
-    await work
 
 
 def _write_set(plan: str, specs: tuple[SelectorSpec, ...], ident: str) -> tuple[SelectorSpec, ...]:

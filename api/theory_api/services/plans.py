@@ -152,9 +152,12 @@ class PlanCommands:
             raise TheoryError("ERR_TOO_LARGE", "the plan document is too large", {})
         return Draft(typed, planned, snapshot, policy, body)
 
-    async def cancel(self, plan: str, *, by: str, reason: str) -> Answer:
+    async def cancel(
+        self, plan: str, *, by: str, reason: str, idempotency: IdempotencyRow | None = None
+    ) -> Answer:
         """Stop a plan; it is cancelled once every stop is confirmed. Again: no change."""
-        return await self._engine.submit(cmd.CancelPlan(plan=plan, by=by, reason=reason))
+        command = cmd.CancelPlan(plan=plan, by=by, reason=reason)
+        return await self._engine.submit(command, idempotency=idempotency)
 
     async def pause(self, plan: str, *, by: str, reason: str) -> Answer:
         """Admit nothing more until resumed; what runs goes on."""

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from theory_api.domain.naming import RUN, RUN_PLAN
 from theory_api.domain.registry import env_fingerprint
 from theory_api.domain.values import Mode
 from theory_api.ports.artifacts import ArtifactStore
@@ -16,7 +17,7 @@ from theory_api.services.plans import Attachment, PlanCommands
 from theory_api.services.queries import Queries
 from theory_core import TheoryError, error_envelope, is_name, loads_strict
 
-TRANSITION: Final = "run"
+TRANSITION: Final = RUN
 """The one transition of an implicit plan."""
 
 _LONGEST_ID: Final = 59
@@ -90,7 +91,7 @@ class Runs:
         `ERR_NOT_WRITER`, `ERR_UNAVAILABLE`, `ERR_STORAGE`, `ERR_INTERNAL`.
         """
         ident = request.execution_id or _fresh()
-        plan = f"/world/{tenant}/run-{ident}"
+        plan = f"/world/{tenant}/{RUN_PLAN}{ident}"
         try:
             self._guard(request, ident)
             document = self._document(request, plan)

@@ -11,7 +11,6 @@ from litestar import Controller, Request, Response, get, post
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from theory_api.domain.commands import CancelPlan
 from theory_api.domain.planning import plan_path
 from theory_api.services.plans import Attachment
 from theory_api.services.queries import address
@@ -164,8 +163,9 @@ class PlanController(Controller):
         """Accepted; `plan.cancelled` follows when every stop is confirmed."""
         answer = CancelAccepted(plan=owned(doors, tenant, plan))
         once = row(request, idempotency_key, doors, answer=msgspec.to_builtins(answer))
-        command = CancelPlan(plan=answer.plan, by=doors.principal, reason=data.reason)
-        await doors.engine.submit(command, idempotency=once)
+        await doors.plans.cancel(
+            answer.plan, by=doors.principal, reason=data.reason, idempotency=once
+        )
         return answer
 
 

@@ -17,7 +17,7 @@ ENDS = ("succeeded", "failed", "cancelled", "orphaned", "void")
 FATAL = Fault(code="ERR_INPUTS", message="never again")
 
 asks = st.dictionaries(st.sampled_from(["usd_micro", "tokens"]), st.integers(0, 12), max_size=2)
-usages = st.dictionaries(
+usages: st.SearchStrategy[dict[str, int]] = st.just({}) | st.dictionaries(
     st.sampled_from(["usd_micro", "tokens", "cpu_ms"]), st.integers(0, 15), max_size=3
 )
 policies: st.SearchStrategy[Policy] = st.builds(

@@ -37,6 +37,9 @@ class Model:
     def open(self) -> list[str]:
         return [name for name, step in self.steps.items() if step.status == "applying"]
 
+    def waiting(self) -> list[str]:
+        return [name for name, step in self.steps.items() if step.status == "pending"]
+
     def reserved(self, dimension: str) -> int:
         return sum(self.steps[name].ask.get(dimension, 0) for name in self.open())
 
@@ -106,10 +109,9 @@ class Model:
                 self.end(other, "skipped")
 
     def end_pending(self) -> None:
-        pending = [name for name, step in self.steps.items() if step.status == "pending"]
-        for name in pending:
+        for name in self.waiting():
             self.steps[name].status = "cancelled"
-        self.ends += pending
+            self.ends.append(name)
 
     def cancel(self) -> None:
         if self.status in {"active", "paused"}:

@@ -48,6 +48,29 @@ def test_work_that_never_started_costs_nothing_and_does_not_count_as_an_attempt(
     assert book.status("a") == "succeeded"
 
 
+def test_a_failure_after_work_that_never_started_is_the_first() -> None:
+    book = Book(proposal("a"), policy=policy(attempts=2))
+    for outcome in ("void", "failed", "void"):
+        book.finish(book.admit("a"), outcome)
+        assert book.status("a") == "pending"
+    book.finish(book.admit("a"), "failed")
+    assert book.status("a") == "failed"
+
+
+def test_an_attempt_that_passed_its_hold_is_not_repeated() -> None:
+    book = Book(proposal("a"), policy=policy(attempts=3, on_breach="pause"))
+    book.finish(book.admit("a"), "failed", used={"usd_micro": 11})
+    assert book.status("a") == "failed"
+
+
+def test_a_transition_waits_for_all_of_its_dependencies() -> None:
+    book = Book(proposal("a"), proposal("b"), proposal("c", "a", "b"))
+    book.finish(book.admit("a"))
+    assert book.do(book.admission("c")).events == ()
+    book.finish(book.admit("b"))
+    book.admit("c")
+
+
 def test_attempts_end_where_a_ledger_cannot_name_the_next() -> None:
     book = Book(proposal("a"))
     book.state.transitions["a"].attempt = 1000

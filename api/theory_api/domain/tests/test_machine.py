@@ -26,6 +26,8 @@ from theory_api.domain.values import Policy
 from theory_core import TheoryError, canonicalize
 
 names = st.sampled_from(NAMES)
+SELDOM = ("refuse", "cancel")
+VERBS = ("resume", "topup", "conclude", "pause", "resume", "topup", "conclude", "resume", *SELDOM)
 limits = st.fixed_dictionaries(
     {}, optional={"usd_micro": st.integers(5, 60), "tokens": st.integers(5, 60)}
 )
@@ -64,52 +66,43 @@ class PlanMachine(RuleBasedStateMachine):
             self.ask("admit", name)
             self.model.admit(name)
 
-    @rule(name=names, end=st.sampled_from(ENDS), used=usages)
-    def complete(self, name: str, end: str, used: dict[str, int]) -> None:
-        if name in self.model.steps:
-            self.ask("complete", name, end, used)
-            self.model.complete(name, end, used)
+    @precondition(lambda self: self.model.waiting())
+    @rule(data=st.data())
+    def admit_one_that_waits(self, data: st.DataObject) -> None:
+        self.admit(data.draw(st.sampled_from(self.model.waiting())))
 
     @precondition(lambda self: self.model.open())
     @rule(end=st.sampled_from(ENDS), used=usages, data=st.data())
     def complete_one_that_runs(self, end: str, used: dict[str, int], data: st.DataObject) -> None:
         self.complete(data.draw(st.sampled_from(self.model.open())), end, used)
 
-    @rule(name=names)
-    def refuse(self, name: str) -> None:
+    @rule(name=names, end=st.sampled_from(ENDS), used=usages)
+    def complete(self, name: str, end: str, used: dict[str, int]) -> None:
         if name in self.model.steps:
-            self.ask("refuse", name)
-            self.model.refuse(name)
+            self.ask("complete", name, end, used)
+            self.model.complete(name, end, used)
 
-    @rule(amount=st.integers(1, 20))
-    def top_up(self, amount: int) -> None:
-        dimensions = sorted(self.model.limit)
-        if dimensions and self.model.status not in {"completed", "failed", "cancelled"}:
-            self.ask("topup", used={dimensions[0]: amount})
-            self.model.limit[dimensions[0]] += amount
-            self.model.breached = False
-
-    @rule()
-    def pause(self) -> None:
-        self.ask("pause")
-        if self.model.status == "active":
-            self.model.status = "paused"
-
-    @rule()
-    def resume(self) -> None:
-        self.ask("resume")
-        if self.model.status == "paused":
-            self.model.status = "active"
-
-    @rule()
-    def cancel(self) -> None:
-        self.ask("cancel")
-        self.model.cancel()
-
-    @rule()
-    def conclude(self) -> None:
-        self.ask("conclude")
-        self.model.conclude()
+    @rule(verb=st.sampled_from(VERBS), name=names, amount=st.integers(1, 20))
+    def operate(self, verb: str, name: str, amount: int) -> None:
+        """What people, or the runner, ask of a plan now and then; the last ones end it."""
+        model, limited = self.model, sorted(self.model.limit)
+        if name not in model.steps or (verb == "topup" and not limited):
+            return
+        self.ask(verb, name, used={limited[0]: amount} if limited else {})
+        match verb:
+            case "topup" if model.status not in {"completed", "failed", "cancelled"}:
+                model.limit[limited[0]] += amount
+                model.breached = False
+            case "pause" if model.status == "active":
+                model.status = "paused"
+            case "resume" if model.status == "paused":
+                model.status = "active"
+            case "conclude":
+                model.conclude()
+            case "refuse":
+                model.refuse(name)
+            case "cancel":
+                model.cancel()
 
     @invariant()
     def both_tell_the_same_plan(self) -> None:

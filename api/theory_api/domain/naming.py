@@ -1,0 +1,25 @@
+"""How executions are called: one name an attempt, the same for whoever computes it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from theory_core import execution_id
+
+RUN: Final = "run"
+"""The transition of a one-shot run's implicit plan."""
+
+RUN_PLAN: Final = "run-"
+"""How the name of an implicit plan begins; the execution id that the caller gave follows."""
+
+
+def attempt_id(plan: str, transition: str, attempt: int) -> str:
+    """The execution id of an attempt (spec: plans, execution id).
+
+    It is computed from plan, transition and attempt; the first attempt of a one-shot run bears the
+    id that its caller gave, which the plan `/world/{tenant}/run-{execution_id}` carries.
+    """
+    name = plan.rsplit("/", 1)[1]
+    if attempt == 1 and transition == RUN and name.startswith(RUN_PLAN) and name != RUN_PLAN:
+        return name.removeprefix(RUN_PLAN)
+    return execution_id(plan, transition, attempt)
