@@ -138,4 +138,4 @@ class PlanMachine(RuleBasedStateMachine):
 
 
 TestPlanMachine = PlanMachine.TestCase
-TestPlanMachine.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestPlanMachine.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

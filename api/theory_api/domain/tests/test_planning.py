@@ -90,6 +90,11 @@ WRITES = "$.transitions.a.write_set[0]"
     [
         (CYCLE, "$.transitions", "a cycle of dependencies holds a, b, c"),
         ({"a": step(depends_on=["a"])}, "$.transitions", "cycle"),
+        (
+            {"r": step(), "a": step(depends_on=["r", "b"]), "b": step(depends_on=["a"])},
+            "$.transitions",
+            "a cycle of dependencies holds a, b",
+        ),
         ({"a": step(depends_on=["z"])}, "$.transitions.a.depends_on", "no transition 'z'"),
         (
             {"a": step(inputs={"x": {"$output": {"transition": "z", "path": "outputs/x"}}})},

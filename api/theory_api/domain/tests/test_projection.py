@@ -150,6 +150,12 @@ def test_the_plan_row_tells_status_and_error() -> None:
     assert (plan["status"], plan["error_code"]) == ("failed", "ERR_PROVIDER")
 
 
+def test_every_reservation_is_guarded_by_the_store_too() -> None:
+    moves = project(PLAN, _numbered(BUSY)).moves
+    assert {move.guarded for move in moves if move.reserved > 0} == {True}
+    assert {move.guarded for move in moves if move.reserved < 0} == {False}
+
+
 def test_an_event_that_moves_no_plan_still_touches_its_row() -> None:
     changes = project(PLAN, [(7, "2026-11-21T04:25:07.000000Z", None)])
     assert changes.plan == {"updated_at": "2026-11-21T04:25:07.000000Z"}
