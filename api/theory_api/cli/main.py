@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import rich_click as click
 
 from theory_api.cli import artifact, demo, doctor, ledger, plan, receipt, run, serve
-from theory_api.cli.failures import FAILED, INTERRUPTED, report
+from theory_api.cli.failures import FAILED, INTERRUPTED, USAGE, report
 from theory_api.cli.loop import InterruptedByUser
 from theory_api.cli.options import Told, shared
 from theory_api.settings import VARIABLES
@@ -63,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InterruptedByUser, click.Abort, KeyboardInterrupt) as error:
         click.echo(str(error) or "interrupted", err=True)
         return INTERRUPTED
+    except SystemExit as error:
+        # A group without a command has shown its help.
+        return error.code if isinstance(error.code, int) else USAGE
     except BrokenPipeError:
         # Whoever read our output has gone; what was left to flush has no reader.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

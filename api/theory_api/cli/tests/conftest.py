@@ -1,0 +1,47 @@
+"""A home with a finished plan, made once, and desks in front of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from theory_api.cli.main import main
+from theory_api.cli.tests.desk import PLAN, TEXT, Desk, environment
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose home holds the completed plan `story`; to be read, never changed."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "plan.yaml").write_text(PLAN, encoding="utf-8")
+    (folder / "text.txt").write_text(TEXT, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        environment(folder, patch)
+        attach = f"text={folder / 'text.txt'}"
+        home = str(folder / "home")
+        code = main(
+            ["plan", "apply", str(folder / "plan.yaml"), "--attach", attach, "--home", home]
+        )
+        assert code == 0
+    return folder
+
+
+@pytest.fixture
+def desk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Desk:
+    """A desk with an empty home."""
+    environment(tmp_path, monkeypatch)
+    (tmp_path / "plan.yaml").write_text(PLAN, encoding="utf-8")
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    return Desk(tmp_path, capsys)
+
+
+@pytest.fixture
+def story(
+    finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Desk:
+    """A desk with the finished plan."""
+    environment(finished, monkeypatch)
+    return Desk(finished, capsys)
