@@ -109,7 +109,7 @@ class _Work:
         """The run's envelope as canonical text; its receipt was delivered before."""
         order = self._order
         try:
-            delivered = self._run()
+            return self._run().decode()
         except TheoryError as error:
             self._receipt()
             reason = reason_of(error)
@@ -118,15 +118,8 @@ class _Work:
             ).decode()
         finally:
             self._door.close()
-        return success_envelope(
-            order.execution_id,
-            [dict(entry) for entry in delivered.entries],
-            write_prefix=order.write_prefix,
-            env_fingerprint=order.fingerprint,
-            image_digest=order.expected_oci,
-        ).decode()
 
-    def _run(self) -> outputs.Delivered:
+    def _run(self) -> bytes:
         params = inputs.localize(self._order.params, self._door, self._job.work_dir / "inputs")
         result = self._provide(params)
         delivered = outputs.deliver(
@@ -136,8 +129,22 @@ class _Work:
             work_dir=self._job.work_dir,
             max_bytes=self._order.max_bytes,
         )
+        envelope = self._success(delivered)
         self._receipt(result, delivered)
-        return delivered
+        return envelope
+
+    def _success(self, delivered: outputs.Delivered) -> bytes:
+        try:
+            return success_envelope(
+                self._order.execution_id,
+                [dict(entry) for entry in delivered.entries],
+                write_prefix=self._order.write_prefix,
+                env_fingerprint=self._order.fingerprint,
+                image_digest=self._order.expected_oci,
+            )
+        except TheoryError as error:
+            # What the provider said of its outputs, a media type for one, is not what it may say.
+            raise fault("ERR_INTERNAL", reason_of(error)) from error
 
     def _provide(self, params: dict[str, Any]) -> ProcessorResult:
         """Call the provider: the one place where foreign code runs, and any exception may come."""
