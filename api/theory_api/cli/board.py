@@ -42,9 +42,11 @@ class Board:
     def notice(self, transition: str, phase: str, text: str, progress: float | None) -> str | None:
         """Take in what is no event; a sentence about it where it is news."""
         row = self.rows.get(transition)
-        if row is None or row.status in ENDED:
+        if row is not None and row.status in ENDED:
             return None
-        row.note, row.progress = text or phase, progress
+        if row is not None:
+            row.note, row.progress = text or phase, progress
+        # Preparations may begin before the first event was read.
         return f"{transition}: {text}" if text and phase == "prepare" else None
 
 

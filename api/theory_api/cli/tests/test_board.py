@@ -68,10 +68,13 @@ def test_preparations_are_told_and_progress_is_only_shown(board: Board) -> None:
     assert board.rows["cut"].note == "encode"
 
 
-def test_an_ended_step_and_an_unknown_one_take_no_notice(board: Board) -> None:
+def test_preparations_that_begin_before_the_first_event_are_told() -> None:
+    assert Board().notice("cut", "prepare", "Making it", None) == "cut: Making it"
+
+
+def test_an_ended_step_takes_no_notice(board: Board) -> None:
     board.event("transition.skipped", {"transition": "cut", "because": "write"})
     assert board.notice("cut", "prepare", "Making it", None) is None
-    assert board.notice("paste", "prepare", "Making it", None) is None
     assert board.event("execution.started", {**X, "transition": "paste"}) is None
 
 
