@@ -11,17 +11,14 @@ from theory_api.domain.tests.shelf import snapshot
 from theory_api.scheduler.gathering import PREPARATIONS
 from theory_api.scheduler.tests.bench import (
     House,
-    Run,
-    badly,
     balances,
     data_of,
-    forever,
     output_of,
     settle,
     step,
     until,
-    well,
 )
+from theory_api.scheduler.tests.processors import Run, badly, forever, well
 from theory_core import TheoryError, canonicalize, loads_strict, verify
 
 
@@ -85,6 +82,36 @@ async def test_two_transitions_that_end_together_are_both_seen_by_the_goal() -> 
     ]
     async with House() as house:
         plan = await house.apply({"a": step(), "b": step()}, goal=goal)
+        assert await house.ended(plan) == "completed"
+
+
+async def test_nothing_is_proposed_on_what_is_decided_and_not_committed() -> None:
+    goal = [
+        {"name": "artifact.exists@1", "params": {"transition": name, "path": "outputs/x"}}
+        for name in "abc"
+    ]
+    doors = {name: asyncio.Event() for name in "ab"}
+
+    async def guarded(run: Run) -> dict[str, Any]:
+        await doors[run.params["door"]].wait()
+        return await well(run)
+
+    async with House() as house:
+        house.processors.behaviours["guarded"] = [guarded]
+        work = {name: step("guarded", inputs={"door": name}) for name in "ab"}
+        plan = await house.apply(work | {"c": step(inputs={"x": output_of("b")})}, goal=goal)
+        await settle()
+        house.truth.gate.clear()
+        for door in doors.values():  # the end of a is on its way, that of b is decided behind it
+            door.set()
+            await settle()
+        house.truth.let(1)
+        await settle()
+        state = house.engine.state(plan)
+        assert state is not None
+        assert list(state.candidates) == ["c"]
+        assert (await house.statuses(plan))["b"] == "applying"
+        house.truth.gate.set()
         assert await house.ended(plan) == "completed"
 
 
@@ -170,6 +197,25 @@ async def test_an_input_that_another_transition_writes_is_waited_for() -> None:
         assert await house.ended(plan) == "completed"
 
 
+async def test_an_input_is_not_given_up_while_its_writer_waits_for_a_place() -> None:
+    async with House(parallel=1) as house:
+        house.processors.behaviours["long"] = [forever]
+        house.processors.shut["real"] = asyncio.Event()
+        here = {"write_prefix": "/artifacts/films/{execution_id}/"}
+        whole = {"films": {"$artifact": "/artifacts/films/"}}
+        plan = await house.apply({"a": step(inputs=whole, mode="real"), "b": step(**here)})
+        await settle()
+        other = await house.apply({"a": step("long")}, plan="p2")
+        await settle()
+        assert house.processors.busy == 1
+        house.processors.shut["real"].set()
+        await settle()
+        assert await house.statuses(plan) == {"a": "pending", "b": "pending"}
+        await house.plans.cancel(other, by="me", reason="enough")
+        assert await house.ended(other) == "cancelled"
+        assert await house.ended(plan) == "completed"
+
+
 async def test_inputs_that_do_not_fit_once_resolved_are_refused() -> None:
     async with House() as house:
         inputs = {"text": output_of("a", "outputs/")}
@@ -199,7 +245,10 @@ async def test_no_more_executions_run_at_once_than_there_are_places(parallel: in
 
         house.processors.behaviours["slow"] = [slowly]
         work = {name: step("slow") for name in "abc"}
+        house.processors.shut["mock"] = asyncio.Event()
         plans = [await house.apply(work, plan=f"p{n}") for n in range(4)]
+        await settle()
+        house.processors.shut["mock"].set()  # all that found a place free go on at once
         for plan in plans:
             assert await house.ended(plan) == "completed"
         assert house.processors.most == parallel

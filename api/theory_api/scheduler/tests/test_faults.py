@@ -9,15 +9,8 @@ from typing import Any
 import pytest
 
 from theory_api.adapters.memory.truth import MemoryTruth
-from theory_api.scheduler.tests.bench import (
-    House,
-    Run,
-    data_of,
-    forever,
-    output_of,
-    settle,
-    step,
-)
+from theory_api.scheduler.tests.bench import House, data_of, output_of, settle, step
+from theory_api.scheduler.tests.processors import Run, forever
 from theory_core import LIMITS, TheoryError, canonicalize, digest, loads_strict
 
 

@@ -12,7 +12,8 @@ import pytest
 from theory_api.adapters.memory.truth import MemoryTruth
 from theory_api.domain.tests.shelf import snapshot
 from theory_api.ports.adapter import Standing
-from theory_api.scheduler.tests.bench import Disk, House, Run, forever, settle, step, well
+from theory_api.scheduler.tests.bench import Disk, House, settle, step
+from theory_api.scheduler.tests.processors import Run, forever, well
 from theory_core import TheoryError, canonicalize, loads_strict
 
 
@@ -91,6 +92,24 @@ async def test_orphans_are_repeated_as_often_as_the_policy_allows() -> None:
     async with house:
         assert await house.ended(plan) == "failed"
         assert await house.statuses(plan) == {"a": "failed", "b": "skipped"}
+
+
+async def test_what_is_admitted_while_the_scheduler_stops_is_not_started() -> None:
+    house = House()
+    await house.engine.start()
+    house.truth.let(1)
+    plan = await house.apply({"a": step()})
+    await settle()
+    stopping = asyncio.create_task(house.engine.stop())
+    await settle()
+    house.truth.gate.set()
+    await stopping
+    assert "execution.started" in await house.kinds(plan)
+    assert house.processors.runs == {}
+    house.disk.database.bury("s")
+    async with House(disk=house.disk) as second:
+        assert await second.ended(plan) == "completed"
+        assert (await second.kinds(plan)).count("budget.voided") == 1
 
 
 async def test_an_outcome_that_was_noted_is_settled_as_noted_and_not_repeated() -> None:

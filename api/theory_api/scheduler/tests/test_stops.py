@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
-from theory_api.scheduler.tests.bench import (
-    SPINS,
-    House,
-    Run,
-    balances,
-    data_of,
-    forever,
-    settle,
-    step,
-)
+from theory_api.scheduler.tests.bench import House, balances, data_of, settle, step
+from theory_api.scheduler.tests.processors import Run, forever
 from theory_core import TheoryError
 
 
@@ -34,20 +25,16 @@ async def test_a_cancelled_plan_waits_until_what_runs_has_stopped() -> None:
 
 
 async def test_a_stop_reaches_an_adapter_that_had_not_started_yet() -> None:
-    async def deaf(run: Run) -> dict[str, Any]:
-        run.stopped = asyncio.Event()  # whatever was asked before this moment is lost
-        return await forever(run)
-
     async with House() as house:
-        house.processors.behaviours["deaf"] = [deaf]
-        plan = await house.apply({"a": step("deaf")})
-        for _ in range(SPINS):
-            state = house.engine.state(plan)
-            if state is not None and state.open:
-                break
-            await asyncio.sleep(0)
-        assert house.processors.runs == {}
+        house.processors.behaviours["long"] = [forever]
+        house.processors.door.clear()
+        plan = await house.apply({"a": step("long")})
+        await settle()
         await house.plans.cancel(plan, by="me", reason="enough")
+        await settle()
+        assert house.processors.runs == {}
+        assert len(house.processors.cancelled) == 1
+        house.processors.door.set()
         assert await house.ended(plan) == "cancelled"
 
 

@@ -111,6 +111,26 @@ async def test_what_was_decided_on_a_failed_commit_is_decided_again() -> None:
         assert [event.seq for event in await here.events()] == [1, 2, 3, 4]
 
 
+async def test_another_plans_commands_behind_a_failed_commit_are_decided_again() -> None:
+    other = f"{PLAN}2"
+    async with desk() as here:
+        await asyncio.gather(
+            *(here.ask(creation(proposal("a"), plan=one)) for one in (PLAN, other))
+        )
+        here.truth.gate.clear()
+        here.truth.faults = [(LOST_ANSWER, False)]
+        failing = here.ask(pause())
+        await settle()
+        behind = here.ask(pause(other))
+        await settle()
+        here.truth.gate.set()
+        with pytest.raises(TheoryError):
+            await failing
+        assert (await behind).events == ("plan.paused",)
+        assert [event.seq for event in await here.events(other)] == [1, 2, 3]
+        await here.sound(other)
+
+
 @pytest.mark.parametrize("code", ["ERR_NOT_WRITER", "ERR_CONFLICT", "ERR_CHAIN_BROKEN"])
 async def test_a_writer_that_lost_its_shard_stops_for_good(code: str) -> None:
     async with desk() as here:
