@@ -34,6 +34,9 @@ _FILES: Final[tuple[tuple[str, re.Pattern[str]], ...]] = tuple(
 """Every file that a registry may hold; any other is refused, for it would be silently ignored."""
 
 _FENCE: Final = "---\n"
+STOP_S: Final = 15
+"""How long stopping a run may take beyond its timeout; an estimate of time includes it."""
+
 _SHARED: Final = "urn:theory:schema:"
 
 
@@ -190,6 +193,10 @@ def _check_processors(found: _Folder, schemas: Mapping[str, Any]) -> None:
         for name in data.get("prompts", ()):
             if name not in prompts:
                 raise file.refuse(("prompts",), f"there is no prompt {name}")
+        least = (data["runtime"]["timeout_s"] + STOP_S) * 1000
+        if data["estimate"]["fixed"].get("latency_ms", least) < least:
+            reason = f"a run that times out would pass its hold: {least} at least"
+            raise file.refuse(("estimate", "fixed", "latency_ms"), reason)
         priced = data["estimate"].get("priced")
         if priced is not None and priced["model"] not in prices:
             raise file.refuse(

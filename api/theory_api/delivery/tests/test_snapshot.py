@@ -99,6 +99,7 @@ def test_any_change_changes_the_id(folder: Path) -> None:
         (WRITER, "cpu_ms: 30000", "cpu_seconds: 30", 68, "cpu_seconds"),
         (WRITER, "cpu_ms: 30000", "cpu_ms: -1", 68, "minimum"),
         (WRITER, "cpu_ms: 30000", "cpu_ms: 1.5", 68, "integer"),
+        (WRITER, "latency_ms: 180000", "latency_ms: 160000", 69, "times out"),
         (WRITER, "type: integer", "type: whole", 18, "not a JSON Schema"),
         (WRITER, "urn:theory:schema:artifact:v1", "file:///etc/passwd", 27, "no shared schema"),
         (WRITER, "path: outputs/script.txt", "path: outputs/script.json", 63, "two outputs"),
