@@ -193,19 +193,23 @@ def _check_processors(found: _Folder, schemas: Mapping[str, Any]) -> None:
         for name in data.get("prompts", ()):
             if name not in prompts:
                 raise file.refuse(("prompts",), f"there is no prompt {name}")
-        least = (data["runtime"]["timeout_s"] + STOP_S) * 1000
-        if data["estimate"]["fixed"].get("latency_ms", least) < least:
-            reason = f"a run that times out would pass its hold: {least} at least"
-            raise file.refuse(("estimate", "fixed", "latency_ms"), reason)
-        priced = data["estimate"].get("priced")
-        if priced is not None and priced["model"] not in prices:
-            raise file.refuse(
-                ("estimate", "priced", "model"), "prices.yaml does not name the model"
-            )
+        _check_estimate(file, prices)
         paths = [output["path"] for output in data["outputs"]]
         if len(paths) != len(set(paths)):
             raise file.refuse(("outputs",), "two outputs have one path")
         _check_inputs(file, data["inputs"], shared)
+
+
+def _check_estimate(file: _File, prices: Mapping[str, Any]) -> None:
+    """The price that it names is there, and its time covers a run that has to be stopped."""
+    data = file.document.data
+    least = (data["runtime"]["timeout_s"] + STOP_S) * 1000
+    if data["estimate"]["fixed"].get("latency_ms", least) < least:
+        reason = f"a run that times out would pass its hold: {least} at least"
+        raise file.refuse(("estimate", "fixed", "latency_ms"), reason)
+    priced = data["estimate"].get("priced")
+    if priced is not None and priced["model"] not in prices:
+        raise file.refuse(("estimate", "priced", "model"), "prices.yaml does not name the model")
 
 
 def _check_inputs(file: _File, schema: Mapping[str, Any], shared: Mapping[str, Any]) -> None:
