@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CORE := Cargo.toml Cargo.lock core-rs/pyproject.toml $(shell find core-rs -name tests -prune -o \
 	-type f \( -name '*.rs' -o -name 'Cargo.toml' -o -path '*/python/*.py*' \) -not -path '*/__pycache__/*' -print)
 RUNTIME := processors/runtime/pyproject.toml $(shell find processors/runtime/theory_runtime -name '*.py')
-PROVIDERS := $(wildcard processors/*/*/*/provider.py)
+PROCESSORS := $(dir $(wildcard processors/*/*/*/provider.py))
 
 .PHONY: help setup run dev test lint docs reference lock nightly clean
 
@@ -32,8 +32,10 @@ test: dev ## the tests, without the slow ones
 lint: dev ## format, style, types, architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy api processors/runtime core-rs/python core-rs/tests docs/source/conf.py
-	for file in $(PROVIDERS); do $(BIN)/mypy "$$file" "$${file%provider.py}main.py" || exit 1; done
+	$(BIN)/mypy api processors/runtime core-rs/python core-rs/tests core-rs/vectors docs migrations
+	for folder in $(PROCESSORS); do \
+		$(BIN)/mypy "$$folder"provider.py "$$folder"main.py && $(BIN)/mypy "$$folder"tests || exit 1; \
+	done
 	$(BIN)/lint-imports
 	cargo fmt --check
 	cargo clippy --quiet --workspace --all-targets --locked -- -D warnings

@@ -134,7 +134,9 @@ def test_every_line_stays_inside_the_margins(
     full = shotlist(sentence, size=size)
     with_text = painter.draw(full, full["shots"][0], layout, faces)
     without = painter.draw(blank, blank["shots"][0], layout, faces)
-    left, top, right, bottom = ImageChops.difference(with_text, without).getbbox()
+    drawn = ImageChops.difference(with_text, without).getbbox()
+    assert drawn is not None
+    left, top, right, bottom = drawn
     slack = setting.size_px // 6
     assert left >= box.left - 2 * layout.unit  # the bar beside the sentence
     assert top >= box.top - slack
