@@ -4,7 +4,7 @@ import http.client
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urljoin, urlsplit
@@ -44,18 +44,18 @@ class HttpDoor:
     Putting is put-if-absent, so a try that may have arrived is repeated, three times at most.
     """
 
-    def __init__(self, upload: Mapping[str, Any], *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, upload: Mapping[str, Any], *, delays_s: Sequence[float] = DELAYS_S) -> None:
         self._url = str(upload["url"])
         self._headers = dict(upload["headers"])
         self._socket: str | None = upload.get("socket")
-        self._timeout_s = timeout_s
+        self._delays_s = delays_s
         self._connections: dict[tuple[str, str], http.client.HTTPConnection] = {}
 
     def put(self, relpath: str, body: Reader, mime: str) -> str:
         """Deliver one object; see `theory_runtime.outputs.Door`."""
         url = self._url + quote(relpath, safe=_PLAIN)
         headers = {**self._headers, "Content-Type": mime, "Content-Length": str(body.size_bytes)}
-        for delay_s in (*DELAYS_S, None):
+        for delay_s in (*self._delays_s, None):
             try:
                 return self._put_once(url, headers, body)
             except (OSError, http.client.HTTPException) as error:
@@ -116,10 +116,10 @@ class HttpDoor:
 
     def _open(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
         if self._socket is not None:
-            return _UnixConnection(self._socket, self._timeout_s)
+            return _UnixConnection(self._socket, TIMEOUT_S)
         if scheme == "https":
-            return http.client.HTTPSConnection(netloc, timeout=self._timeout_s)
-        return http.client.HTTPConnection(netloc, timeout=self._timeout_s)
+            return http.client.HTTPSConnection(netloc, timeout=TIMEOUT_S)
+        return http.client.HTTPConnection(netloc, timeout=TIMEOUT_S)
 
 
 class FolderDoor:
@@ -152,12 +152,14 @@ class FolderDoor:
         """Nothing is open."""
 
 
-def open_door(place: Mapping[str, Any]) -> HttpDoor | FolderDoor:
+def open_door(
+    place: Mapping[str, Any], *, delays_s: Sequence[float] = DELAYS_S
+) -> HttpDoor | FolderDoor:
     """The door of an upload: HTTP, or a folder given as a `file:` URL."""
     url = str(place["url"])
     if url.startswith("file://"):
         return FolderDoor(Path(url.removeprefix("file://")))
-    return HttpDoor(place)
+    return HttpDoor(place, delays_s=delays_s)
 
 
 def _refusal(status: int, body: bytes, *, default: str) -> TheoryError:

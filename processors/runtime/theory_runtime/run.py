@@ -55,7 +55,7 @@ class Run:
         self.state = RUNNING
         self.ended_at: float | None = None
         self._place = place
-        self._grace_s = place.grace_s
+        self._abandoned = False
         self._alive = alive
         self._inputs_hash = inputs.hash_of(order.payload["inputs"])
         self._began = time.monotonic()
@@ -68,9 +68,12 @@ class Run:
     # -- what others ask of it ------------------------------------------------------------------
 
     def stop(self, error: TheoryError, *, at_once: bool = False) -> None:
-        """End the worker; the first reason counts, and none after the worker told its result."""
+        """End the worker; the first reason counts, and none after the worker told its result.
+
+        `at_once` is for a run that nobody waits for: no grace, no receipt.
+        """
         if at_once:
-            self._grace_s = 0.0
+            self._abandoned = True
             if self._child is not None:
                 self._child.signal(signal.SIGKILL)
         if not self._ask.done() and self._told is None:
@@ -173,7 +176,9 @@ class Run:
                     return None
         if not self._ask.done():
             return None
-        await worker.stop(grace_s=self._grace_s, confirm_s=self._place.confirm_s)
+        await worker.stop(
+            grace_s=0 if self._abandoned else self._place.grace_s, confirm_s=self._place.confirm_s
+        )
         return self._ask.result()
 
     async def _relay(self, worker: Child) -> None:
@@ -236,11 +241,12 @@ class Run:
             written_by=receipt.BY_SUPERVISOR,
             duration_ms=int((time.monotonic() - self._began) * _THOUSAND),
         )
-        await asyncio.to_thread(self._deliver, body)
+        if not self._abandoned:
+            await asyncio.to_thread(self._deliver, body)
         return self._error(error, tail)
 
     def _deliver(self, body: bytes) -> None:
-        door = open_door(self.order.payload["upload"])
+        door = open_door(self.order.payload["upload"], delays_s=())
         try:
             outputs.send_bytes(door, outputs.RECEIPT, body, outputs.JSON)
         except TheoryError:

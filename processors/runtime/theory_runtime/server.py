@@ -1,7 +1,6 @@
 """The server of a processor: `/healthz`, `/run`, and the runs behind them."""
 
 import asyncio
-import os
 import signal
 import time
 from collections.abc import Mapping
@@ -68,12 +67,17 @@ class Runs:
             if run.ended_at is not None and run.ended_at < before:
                 del self._runs[name]
 
-    async def stop(self, *, at_once: bool) -> None:
-        """End all runs and wait for their results; `at_once` leaves workers no grace."""
+    async def stop(self) -> None:
+        """End all runs and wait for their results."""
         for run in self._runs.values():
-            run.stop(fault("ERR_CANCELLED"), at_once=at_once)
+            run.stop(fault("ERR_CANCELLED"))
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    def abandon(self) -> None:
+        """Kill all workers: nobody is left to hear of them."""
+        for run in self._runs.values():
+            run.stop(fault("ERR_CANCELLED"), at_once=True)
 
 
 async def serve(place: Place, *, lifeline: int | None = None) -> None:
@@ -86,10 +90,9 @@ async def serve(place: Place, *, lifeline: int | None = None) -> None:
     runs, loop, ending = Runs(place), asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
+    orphaned = asyncio.Event()
     if lifeline is not None:
-        os.set_blocking(lifeline, False)
-        loop.add_reader(lifeline, ending.set)
-    parent = os.getppid()
+        loop.add_reader(lifeline, _cut, lifeline, orphaned, ending)
     digest = place.image_digest
 
     async def handle(connection: ServerConnection) -> None:
@@ -109,19 +112,28 @@ async def serve(place: Place, *, lifeline: int | None = None) -> None:
     )
     async with server:
         await ending.wait()
-        if lifeline is not None:
-            loop.remove_reader(lifeline)
-        await runs.stop(at_once=os.getppid() != parent or _is_cut(lifeline))
+        await _wind_up(runs, orphaned)
 
 
-def _is_cut(lifeline: int | None) -> bool:
-    """Whether the other end of the lifeline is gone; nothing is ever written to it."""
-    if lifeline is None:
-        return False
-    try:
-        return os.read(lifeline, 1) == b""
-    except BlockingIOError:
-        return False
+def _cut(lifeline: int, *events: asyncio.Event) -> None:
+    """The other end of the lifeline is gone; nothing is ever written to it."""
+    asyncio.get_running_loop().remove_reader(lifeline)
+    for event in events:
+        event.set()
+
+
+async def _wind_up(runs: Runs, orphaned: asyncio.Event) -> None:
+    """Stop all runs; a parent that dies meanwhile, or did already, leaves them no grace.
+
+    The signal of a parent's death may come while it still holds its end of the lifeline.
+    """
+    stopping = asyncio.ensure_future(runs.stop())
+    alone = asyncio.ensure_future(orphaned.wait())
+    await asyncio.wait({stopping, alone}, return_when=asyncio.FIRST_COMPLETED)
+    if alone.done():
+        runs.abandon()
+    alone.cancel()
+    await stopping
 
 
 def _select(_connection: ServerConnection, offered: "list[Subprotocol]") -> Subprotocol | None:

@@ -120,7 +120,7 @@ class Bench:
 @pytest.fixture
 def short() -> Iterator[Path]:
     """A home with a short path."""
-    folder = Path(tempfile.mkdtemp(prefix="th-", dir="/tmp"))  # noqa: S108 - sockets need it short
+    folder = Path(tempfile.mkdtemp(prefix="th-", dir="/tmp"))  # sockets need it short
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
