@@ -102,13 +102,13 @@ class Screen(Progress):
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False, show_header=bool(self.board.rows))
-        for heading in ("step", "", "reserved", "spent", ""):
+        for heading in ("step", "", "reserved or spent", ""):
             table.add_column(heading, overflow="fold")
         for name, row in list(self.board.rows.items()):
             style = _STYLES.get(row.status, "red")
-            held = sentence(row.reserved) if row.reserved and row.status == "running" else ""
-            spent = sentence(row.spent) if row.spent else ""
-            table.add_row(name, Text(row.status, style), held, spent, self._last(name, row))
+            vector = row.reserved if row.status == "running" else row.spent
+            cost = sentence(vector) if vector else ""
+            table.add_row(name, Text(row.status, style), cost, self._last(name, row))
         return table
 
     def _last(self, name: str, row: Row) -> Text | ProgressBar:
