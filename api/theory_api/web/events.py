@@ -35,6 +35,9 @@ TOO_SLOW: Final = 1013
 
 _KEPT_FRAMES: Final = 256
 
+LINGER_S: Final = 10.0
+"""How long a reader that was cut may take to accept the close frame; then it is cut without one."""
+
 
 class Frames:
     """Encoded frames of recent events: each is encoded once, for all its readers."""
@@ -168,5 +171,5 @@ async def _gone(socket: WebSocket[Any, Any, Any]) -> bool:
 async def _close(socket: WebSocket[Any, Any, Any], code: int) -> None:
     """Close; a reader that takes nothing at all is left to the keep-alive."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(LINGER_S):
             await socket.close(code=code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -66,6 +67,7 @@ class SqlReads:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._reading: set[asyncio.Task[Sequence[Row[Any]]]] = set()
 
     async def plans(
         self,
@@ -143,16 +145,30 @@ class SqlReads:
         return await self._all(StoredEvent, query.order_by(table.seq).limit(limit))
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, once what is being read has been read."""
+        if self._reading:
+            await asyncio.wait(self._reading)
         await self._engine.dispose()
 
     async def _all(self, shape: type[Shape], query: Select[Any]) -> list[Shape]:
+        """Law: a caller that leaves interrupts no driver; its read ends, its connection returns."""
+        task = asyncio.create_task(self._rows(query))
+        self._reading.add(task)
+        task.add_done_callback(self._read)
+        return [shape(*row) for row in await asyncio.shield(task)]
+
+    async def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
         try:
             async with self._engine.connect() as connection:
-                rows: Sequence[Row[Any]] = (await connection.execute(query)).all()
+                return (await connection.execute(query)).all()
         except SQLAlchemyError as error:
             raise unavailable(getattr(error, "orig", None) or error) from error
-        return [shape(*row) for row in rows]
+
+    def _read(self, task: asyncio.Task[Sequence[Row[Any]]]) -> None:
+        """A read whose caller left may fail without anybody to tell."""
+        self._reading.discard(task)
+        if not task.cancelled():
+            task.exception()
 
 
 def _columns(shape: type[Shape], table: type[models.Base]) -> Select[Any]:

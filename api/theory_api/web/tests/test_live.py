@@ -342,7 +342,7 @@ async def test_a_reader_that_does_not_keep_up_is_cut_and_others_are_not(
 
 def drain(stuck: socket.socket) -> int:
     """Bytes up to the close frame with code 1013."""
-    stuck.settimeout(10)
+    stuck.settimeout(30)
     total, tail = 0, b""
     while not tail.endswith(b"\x88\x02\x03\xf5"):
         piece = stuck.recv(1 << 20)
