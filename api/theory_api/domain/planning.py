@@ -26,6 +26,12 @@ from theory_core import (
 _SAMPLE_ID = "x" + "0" * 32
 """An execution id to try templates with, as long as they are."""
 
+_ANSWER_BYTES = 512
+"""What a predicate's answer holds beside its parameters and a path in its reason."""
+
+_ENDING_BYTES = 16 * 1024
+"""What an event that ends a plan holds beside the answers to its goal."""
+
 RESERVED = frozenset({"audit", "governance"})
 """Plans of every tenant that the control plane writes itself (spec: ledger)."""
 
@@ -98,6 +104,7 @@ def resolve(
     _check_order(proposals)
     for scope in ("goal", "invariants"):
         _check_predicates(getattr(document, scope), f"$.{scope}", names)
+    _check_goal(document.goal)
     return Planned(
         plan, checked(document.budget, place="$.budget"), tuple(proposals), inputs, params
     )
@@ -210,6 +217,18 @@ def _check_predicates(asked: tuple[Predicate, ...], place: str, names: set[str])
         named = predicate.params.get("transition")
         if named is not None and named not in names:
             raise _invalid(spot, f"no transition {named[:64]!r} in this plan")
+
+
+def _check_goal(goal: tuple[Predicate, ...]) -> None:
+    """Law: a plan that can be created can be ended: one event holds every answer to its goal.
+
+    An answer repeats the parameters, and its reason may name the path once more.
+    """
+    room = LIMITS["json_in_truth_bytes"] - _ENDING_BYTES
+    for index, predicate in enumerate(goal):
+        room -= 2 * len(canonicalize(predicate.params)) + _ANSWER_BYTES
+        if room < 0:
+            raise _invalid(f"$.goal[{index}]", "the goal is too large from here on; ask for less")
 
 
 def _check_order(proposals: list[Proposal]) -> None:

@@ -48,6 +48,7 @@ async def execute(context: Context, job: Order) -> Note:
         max_bytes=job.spec.max_output_bytes,
     )
     log.info("execution.start", **_labels(job))
+    log.info("adapter.selected", **_labels(job))
     envelope = await _invoke(context, adapter, job, run)
     received = await context.intakes.close(job.execution_id)
     duration_ms = int((context.clock.monotonic() - started) * 1000)
@@ -80,7 +81,7 @@ async def _invoke(context: Context, adapter: Adapter, job: Order, run: _Run) -> 
             context.notify(notice)
             if "usage" in content:
                 run.stated = larger(run.stated, content["usage"])
-                await _stop_overrun(adapter, job, run, run.stated)
+                _judge(job, run, run.stated)
 
     run.trace.event("invoke", adapter=job.attempt.adapter, attempt=job.attempt.attempt)
     context.notify(Notice(job.plan, job.attempt.transition, "run"))
@@ -103,7 +104,8 @@ async def _metered(
         await asyncio.wait({invoked, meter}, return_when=asyncio.FIRST_COMPLETED)
         if not invoked.done():
             meter.result()
-        return await invoked
+            await asyncio.wait({invoked})
+        return invoked.result()
     finally:
         for task in (invoked, meter):
             task.cancel()
@@ -128,13 +130,19 @@ def _payload(job: Order) -> dict[str, Any]:
 
 
 async def _meter(context: Context, adapter: Adapter, job: Order, run: _Run) -> None:
-    """Law: running usage beyond the hold stops the execution."""
-    while True:
+    """Law: running usage beyond the hold stops the execution.
+
+    Only the meter stops it: a cancel waits for the run's end, and whoever hands its frames on is
+    a part of the run.
+    """
+    while run.overrun is None:
         await context.clock.sleep(context.pace.meter_s)
-        await _stop_overrun(adapter, job, run, adapter.measured(job.execution_id).usage)
+        _judge(job, run, adapter.measured(job.execution_id).usage)
+    await adapter.cancel(job.execution_id)
 
 
-async def _stop_overrun(adapter: Adapter, job: Order, run: _Run, usage: Mapping[str, int]) -> None:
+def _judge(job: Order, run: _Run, usage: Mapping[str, int]) -> None:
+    """Note that the run is to be stopped, and why, once its usage is beyond its hold."""
     over = excess(job.attempt.hold, usage, job.limit)
     if not over or run.overrun is not None:
         return
@@ -144,4 +152,3 @@ async def _stop_overrun(adapter: Adapter, job: Order, run: _Run, usage: Mapping[
     detail: dict[str, str | int] = {"dimension": name, "hold": hold}
     run.overrun = Fault(code="ERR_BUDGET_EXCEEDED", message=message, detail=detail)
     run.trace.event("overrun", dimension=name)
-    await adapter.cancel(job.execution_id)

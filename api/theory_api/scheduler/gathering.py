@@ -14,11 +14,17 @@ from theory_api.domain.state import PlanState
 from theory_api.domain.values import SelectorSpec
 from theory_api.scheduler.context import Context, Notice
 from theory_api.scheduler.evaluation import evaluate
-from theory_api.scheduler.inputs import resolve
-from theory_core import TheoryError, WorldPath, expand_prefix
+from theory_api.scheduler.inputs import Resolved, resolve
+from theory_core import LIMITS, TheoryError, WorldPath, expand_prefix
 
 PREPARATIONS: Final = 3
 """How often making an adapter ready may fail before a candidate is refused."""
+
+_ADDRESS_BYTES: Final = 128
+"""What an artifact's address adds to inputs as they travel."""
+
+_FRAME_REST: Final = 64 * 1024
+"""Room for everything of a run's first frame but its inputs."""
 
 
 class Gathering:
@@ -61,6 +67,7 @@ class Gathering:
             return Blocked("adapter.available", error.message)
         resolved = await resolve(state, name, context.world, context.artifacts)
         spec.check_inputs(resolved.document)
+        _check_size(resolved)
         verdicts = await evaluate(proposed.admission, state, context.world, at_seq=at_seq, own=name)
         for verdict in verdicts:
             if verdict.verdict != "true":
@@ -105,6 +112,16 @@ class Gathering:
 
             task = self._prepared[key] = asyncio.create_task(ready())
         await asyncio.shield(task)
+        self._failures.pop(key, None)
+
+
+def _check_size(resolved: Resolved) -> None:
+    """Law: what is admitted can be opened: resolved inputs and their addresses fit one frame."""
+    addresses = resolved.document.count(b'"size_bytes":') * _ADDRESS_BYTES
+    size = len(resolved.document)
+    if size + addresses + _FRAME_REST > LIMITS["frame_bytes"]:
+        message = f"the resolved inputs are too large: {size} bytes; read fewer artifacts"
+        raise TheoryError("ERR_TOO_LARGE", message, {"size_bytes": size})
 
 
 def _unready(error: TheoryError) -> str:

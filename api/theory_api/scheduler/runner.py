@@ -13,7 +13,7 @@ from theory_api.domain import commands as cmd
 from theory_api.domain import events as ev
 from theory_api.domain.decision import Delay, Start, Stop
 from theory_api.domain.runnable import Blocked, hopeless, why
-from theory_api.domain.state import PlanState
+from theory_api.domain.state import Attempting, PlanState
 from theory_api.domain.values import Fault
 from theory_api.ports.adapter import Adapter
 from theory_api.scheduler.context import Context
@@ -37,6 +37,8 @@ class _Desk:
     """Transition -> monotonic time before which its next attempt is not proposed."""
     blocked: dict[str, Blocked] = field(default_factory=dict)
     """Conditions outside the state that hold a candidate."""
+    crowded: bool = False
+    """Whether candidates were left alone because no place was free."""
     doubtful: set[str] = field(default_factory=set)
     """Executions whose admission was sent, and nobody learned whether it was committed."""
     dirty: bool = False
@@ -103,7 +105,7 @@ class Runner:
         until = desk.delayed.get(transition)
         if until is not None and until > self._context.clock.monotonic():
             return Blocked("retry.delay", "waits before its next attempt")
-        return desk.blocked.get(transition)
+        return desk.blocked.get(transition) or (_CAPACITY if desk.crowded else None)
 
     async def stop(self) -> None:
         """Abandon what runs; its executions stay open in the ledger and are recovered."""
@@ -152,7 +154,7 @@ class Runner:
                 self._catch_up(state, desk)
                 if not state.unfinished and not state.open:
                     await self._conclude(state)
-                else:
+                elif self._admitting:
                     await self._consider(state, desk)
             except TheoryError as error:
                 if error.code not in {"ERR_UNAVAILABLE", "ERR_NOT_WRITER", "ERR_CONFLICT"}:
@@ -180,11 +182,15 @@ class Runner:
             self.touch(state.plan)
 
     async def _consider(self, state: PlanState, desk: _Desk) -> None:
-        """Try each candidate in turn; remember why the others wait."""
+        """Try candidates in turn while places are free; remember why the others wait."""
         desk.blocked.clear()
+        desk.crowded = False
         soonest: float | None = None
         absent: dict[str, MissingInputError] = {}
         for name in list(state.candidates):
+            if self._crowded(state.plan):
+                desk.crowded = True
+                break
             wait = desk.delayed.get(name, 0.0) - self._context.clock.monotonic()
             if wait > 0:
                 soonest = wait if soonest is None else min(soonest, wait)
@@ -199,7 +205,7 @@ class Runner:
                 desk.blocked[name] = held
                 if held.condition.endswith("@1") or held.condition == "adapter.available":
                     soonest = min(soonest or self._context.pace.poll_s, self._context.pace.poll_s)
-        crowded = any(held.condition == "execution.capacity" for held in desk.blocked.values())
+        crowded = desk.crowded or _CAPACITY in desk.blocked.values()
         if absent and not state.open and not desk.dirty and soonest is None and not crowded:
             for name, gap in absent.items():
                 attempt = state.transitions[name].attempt
@@ -229,8 +235,6 @@ class Runner:
         blocked = why(state, name)
         if blocked is not None:
             return None
-        if self._crowded(state.plan):
-            return _CAPACITY
         attempt = entry.attempt
         try:
             admission = await self._gathering.admission(
@@ -306,12 +310,13 @@ class Runner:
 
     async def complete(self, plan: str, note: Note) -> None:
         """Propose a completion until it is decided, then clean up behind the execution."""
-        context = self._context
+        context, settling = self._context, None
         while True:
             state = await self._writer.load(plan)
             attempt = state.open.get(note.execution_id)
             if attempt is None:
                 break
+            settling = attempt
             proposed = state.transitions[attempt.transition].proposed
             verdicts = await evaluate(
                 proposed.success if note.outcome == "succeeded" else (),
@@ -331,11 +336,9 @@ class Runner:
                 continue
             if not answer.stale:
                 break
-        if attempt is not None:
-            event = "execution.settle" if note.error is None else "execution.fail"
-            code = None if note.error is None else note.error.code
-            log.info(event, execution_id=note.execution_id, elapsed_ms=note.duration_ms, code=code)
-        await self.release(note.execution_id, attempt.adapter if attempt else None)
+        if settling is not None:
+            _tell(note, settling)
+        await self.release(note.execution_id, settling.adapter if settling else None)
 
     async def release(self, name: str, adapter: str | None) -> None:
         """Forget an execution that is settled."""
@@ -361,6 +364,18 @@ class Runner:
                 await self._context.clock.sleep(self._context.pace.meter_s)
         finally:
             self._stops.discard(name)
+
+
+def _tell(note: Note, attempt: Attempting) -> None:
+    """The log's last word on an execution, once it is settled."""
+    labels = {"execution_id": note.execution_id, "adapter": attempt.adapter}
+    if note.error is None:
+        log.info("execution.settle", **labels, elapsed_ms=note.duration_ms)
+        return
+    code = note.error.code
+    log.info("execution.fail", **labels, elapsed_ms=note.duration_ms, code=code)
+    failure = "error." + code
+    log.warning(failure, **labels, reason=note.error.message)
 
 
 _CAPACITY: Final = Blocked("execution.capacity", "waits for a place among the running executions")

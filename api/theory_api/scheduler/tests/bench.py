@@ -163,6 +163,7 @@ class House:
         disk: Disk | None = None,
         parallel: int = 4,
         registry: RegistrySnapshot | None = None,
+        admitting: bool = True,
     ) -> None:
         self.disk = disk or Disk()
         self.clock = Clock()
@@ -184,7 +185,9 @@ class House:
             pace=Pace(parallel=parallel),
             notify=self.notices.append,
         )
-        self.engine = Engine(self.truth, self.reads, self.context, shard="s", owner="me")
+        self.engine = Engine(
+            self.truth, self.reads, self.context, shard="s", owner="me", admitting=admitting
+        )
         self.plans = PlanCommands(self.engine, self.disk.artifacts, self.registry, ci=False)
 
     async def __aenter__(self) -> Self:
