@@ -148,13 +148,14 @@ class Runs:
     async def _outcome(self, request: RunRequest, plan: str, ident: str) -> RunOutcome:
         """The envelope of the newest attempt, or of the refusal that left none."""
         view = await self._queries.show(plan)
-        cids = [row.envelope for row in await self._read.executions(plan) if row.envelope]
-        if not cids:
+        attempts = await self._read.executions(plan)
+        newest = max(attempts, key=lambda row: row.attempt).envelope if attempts else None
+        if not newest:
             error = TheoryError("ERR_CANCELLED", "the run was cancelled", {})
             if view.error is not None:
                 error = TheoryError(view.error.code, view.error.message, dict(view.error.detail))
             return self._refused(request, plan, ident, error)
-        envelope = await self._artifacts.get(cids[-1])
+        envelope = await self._artifacts.get(newest)
         stored: Any = loads_strict(envelope)
         if stored["status"] == "success":
             return RunOutcome(plan, envelope, "success")

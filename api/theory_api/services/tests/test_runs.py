@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from theory_api.ports.truth import ExecutionRow
 from theory_api.services.plans import Attachment
 from theory_api.services.runs import RunOutcome, RunRequest
 from theory_api.services.tests.house import PARAMS, REF, House, Script, house
@@ -140,3 +141,20 @@ async def test_an_envelope_is_canonical_json() -> None:
         envelope: Any = loads_strict(outcome.envelope)
         assert envelope["status"] == "success"
         validate_envelope(outcome.envelope)
+
+
+async def test_a_newest_attempt_without_envelope_is_not_answered_by_an_earlier_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with house() as home:
+        named = dataclasses.replace(REQUEST, execution_id="mine")
+        first = await run(home, named)
+        rows = await home.read.executions(first.plan)
+        lost = dataclasses.replace(rows[-1], execution_id="later", attempt=2, envelope=None)
+
+        async def executions(_plan: str) -> list[ExecutionRow]:
+            return [*rows, lost]
+
+        monkeypatch.setattr(home.read, "executions", executions)
+        monkeypatch.setattr(home.runs, "_read", home.read)
+        assert error_of(await run(home, named))["code"] == "ERR_CANCELLED"
