@@ -8,9 +8,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import structlog
+
 from theory_api.ports.artifacts import ArtifactStore
 from theory_api.ports.intake import InputArtifact, Received
 from theory_core import LIMITS, TheoryError, WorldPath
+
+log = structlog.get_logger(__name__)
 
 INDEX: Final = "outputs.json"
 RECEIPT: Final = "receipt.json"
@@ -125,6 +129,18 @@ class MemoryIntakes:
         self, execution_id: str, relpath: str, chunks: AsyncIterator[bytes], *, mime: str
     ) -> Received:
         """Store one object under the write prefix, put-if-absent."""
+        try:
+            received = await self._put(execution_id, relpath, chunks, mime)
+        except TheoryError as error:
+            log.warning("storage.error", execution_id=execution_id, code=error.code)
+            raise
+        facts = {"cid": received.cid, "size_bytes": received.size_bytes}
+        log.info("storage.write", execution_id=execution_id, **facts)
+        return received
+
+    async def _put(
+        self, execution_id: str, relpath: str, chunks: AsyncIterator[bytes], mime: str
+    ) -> Received:
         intake = self._open.get(execution_id)
         if intake is None:
             raise _shut()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from theory_api.adapters.files.artifacts import FileArtifacts
 from theory_api.adapters.memory.artifacts import MemoryArtifacts
@@ -14,7 +15,7 @@ from theory_api.adapters.memory.intakes import MemoryIntakes
 from theory_api.adapters.tests.conftest import refused
 from theory_api.ports.artifacts import ArtifactStore
 from theory_api.ports.intake import InputArtifact, Intakes, Received
-from theory_core import LIMITS, digest
+from theory_core import LIMITS, TheoryError, digest
 
 PLAN = "/world/acme/p1"
 PREFIX = "/artifacts/outputs/test-work-v1/x1/"
@@ -227,3 +228,20 @@ async def test_only_declared_inputs_can_be_read(intakes: Intakes, artifacts: Art
 async def test_a_prefix_without_a_slash_is_refused(intakes: Intakes) -> None:
     opening = intakes.open("x9", plan=PLAN, write_prefix=PREFIX.rstrip("/"), inputs=(), max_bytes=1)
     await refused("ERR_SELECTOR_KIND_MISMATCH", opening)
+
+
+async def test_each_object_is_told_once_and_each_refusal_with_its_code() -> None:
+    intakes = MemoryIntakes(MemoryArtifacts())
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"x"
+
+    await intakes.open(
+        "x1", plan="/world/acme/p1", write_prefix="/artifacts/o/x1/", inputs=(), max_bytes=9
+    )
+    with structlog.testing.capture_logs() as lines:
+        await intakes.put("x1", "outputs/a", chunks(), mime="text/plain")
+        with pytest.raises(TheoryError):
+            await intakes.put("x1", "elsewhere", chunks(), mime="text/plain")
+    told = [(line["event"], line["execution_id"], line.get("code")) for line in lines]
+    assert told == [("storage.write", "x1", None), ("storage.error", "x1", "ERR_OUTPUT_PREFIX")]
