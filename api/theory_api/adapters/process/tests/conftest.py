@@ -25,7 +25,8 @@ from theory_api.adapters.run_v1.health import HealthPace
 from theory_api.ports.intake import InputArtifact
 from theory_core import canonicalize, digest, loads_strict
 
-FIXTURES = Path(theory_api.__file__).parents[2] / "processors" / "runtime" / "tests" / "fixtures"
+RUNTIME = Path(theory_api.__file__).parents[2] / "processors" / "runtime" / "theory_runtime"
+FIXTURES = RUNTIME / "tests" / "fixtures"
 REF = "test/deeds@1"
 PLAN = "/world/acme/p1"
 ARCH = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())

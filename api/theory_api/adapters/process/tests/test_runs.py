@@ -88,7 +88,8 @@ async def test_inputs_are_fetched_checked_and_hashed_by_cid(bench: Bench) -> Non
         "mime": "application/octet-stream",
         "url": f"/inputs/{blob.cid}",
     }
-    declared = InputArtifact("/artifacts/in.bin", blob.cid, blob.size_bytes, artifact["mime"])
+    mime = "application/octet-stream"
+    declared = InputArtifact("/artifacts/in.bin", blob.cid, blob.size_bytes, mime)
     params = {"do": "read", "artifacts": [artifact, artifact]}
     envelope = await bench.run(params, inputs=(declared,))
     assert [entry["cid"] for entry in envelope["outputs"]] == [blob.cid, blob.cid]
