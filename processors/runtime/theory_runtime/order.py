@@ -75,7 +75,7 @@ def own_ref(main_file: Path) -> str:
 
     Raises `TheoryError` `ERR_REGISTRY_MISMATCH` for a file that lies elsewhere.
     """
-    space, name, version = main_file.resolve().parts[-4:-1]
+    space, name, version = ("", "", "", *main_file.resolve().parts)[-4:-1]
     if _SPACE.fullmatch(space) and _NAME.fullmatch(name) and _VERSION.fullmatch(version):
         return f"{space}/{name}@{version}"
     raise fault("ERR_REGISTRY_MISMATCH", "folder")

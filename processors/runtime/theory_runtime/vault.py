@@ -27,8 +27,12 @@ class Vault:
             descriptor = os.open(self._folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise _missing(name) from error
-        with os.fdopen(descriptor, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        try:
+            data = os.read(descriptor, MAX_BYTES + 1)
+        except OSError as error:
+            raise _missing(name) from error
+        finally:
+            os.close(descriptor)
         try:
             value = data.decode("utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
