@@ -161,6 +161,7 @@ def _retried(state: PlanState, event: ev.TransitionRetried) -> None:
     entry = state.transitions[event.transition]
     entry.status = "pending"
     entry.attempt = event.next_attempt
+    entry.delay_ms = event.delay_ms
     entry.error = event.error
     state.candidates[event.transition] = None
 

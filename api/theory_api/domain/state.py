@@ -54,6 +54,8 @@ class TransitionState:
     write_prefix: str | None = None
     """Expanded prefix of the newest admitted attempt."""
     error: Fault | None = None
+    delay_ms: int = 0
+    """How long the next attempt waits after the last one ended."""
     voided: int = 0
     """Attempts that certainly never started."""
     cost: dict[str, int] = field(default_factory=dict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from theory_api.ports.adapter import Adapter
 from theory_api.ports.artifacts import ArtifactStore
@@ -12,6 +13,9 @@ from theory_api.ports.intake import Intakes
 from theory_api.ports.registry import Snapshots
 from theory_api.ports.scratch import Scratch
 from theory_api.ports.world import World
+
+PASSING: Final = frozenset({"ERR_UNAVAILABLE", "ERR_STORAGE"})
+"""Faults of a store or an adapter that may pass: the scheduler waits and asks again."""
 
 
 @dataclass(frozen=True, slots=True)

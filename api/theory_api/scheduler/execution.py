@@ -16,6 +16,7 @@ from theory_api.scheduler.context import Context, Notice
 from theory_api.scheduler.inputs import with_urls
 from theory_api.scheduler.order import Order
 from theory_api.scheduler.outcome import Note
+from theory_api.scheduler.patience import patiently
 from theory_api.scheduler.reckoning import Returned, reckon
 from theory_api.scheduler.trace import Trace
 
@@ -53,8 +54,8 @@ async def execute(context: Context, job: Order) -> Note:
     received = await context.intakes.close(job.execution_id)
     duration_ms = int((context.clock.monotonic() - started) * 1000)
     back = Returned(envelope, received, run.trace, duration_ms, run.overrun, run.stated)
-    note = await reckon(context, job, back)
-    await context.scratch.save(job.execution_id, note.encode())
+    note = await patiently(context, lambda: reckon(context, job, back))
+    await patiently(context, lambda: context.scratch.save(job.execution_id, note.encode()))
     return note
 
 

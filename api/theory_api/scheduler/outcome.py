@@ -8,12 +8,22 @@ from typing import Any, Final
 import msgspec
 
 from theory_api.domain.commands import Complete, Usage
+from theory_api.domain.state import Attempting
 from theory_api.domain.values import Fault, Output, Verdict
+from theory_api.domain.vector import DIMENSIONS
 from theory_api.ports.intake import Received
 from theory_core import TheoryError, canonicalize, digest, loads_strict
 
 INDEX: Final = "outputs.json"
 RECEIPT: Final = "receipt.json"
+
+_STATED: Final[Mapping[str, type]] = {
+    "processor_info": str,
+    "written_by": str,
+    "timestamp_utc": str,
+    "duration_ms": int,
+}
+"""Fields of a receipt that the request does not fix, and their types."""
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +79,19 @@ def check_name(envelope: Mapping[str, Any], execution_id: str) -> None:
         raise _invocation("the envelope is another execution's")
 
 
+def unrun(attempt: Attempting, error: Fault) -> Note:
+    """The note of an attempt that ended before anything was called: it used nothing."""
+    return Note(
+        execution_id=attempt.execution_id,
+        outcome="orphaned",
+        measured=dict.fromkeys(attempt.hold, 0),
+        reported={},
+        envelope="",
+        duration_ms=0,
+        error=error,
+    )
+
+
 def check_outputs(
     envelope: Mapping[str, Any], received: Sequence[Received], write_prefix: str
 ) -> tuple[Output, ...]:
@@ -98,8 +121,8 @@ def check_outputs(
     return tuple(msgspec.convert(entry, Output) for entry in stated)
 
 
-def check_receipt(receipt: bytes, expected: Mapping[str, str]) -> dict[str, int]:
-    """The usage that a receipt reports, once its stable fields are those of the request.
+def read_receipt(receipt: bytes) -> dict[str, Any]:
+    """The fields of a receipt, those that vary from run to run judged.
 
     Raises `TheoryError` `ERR_RECEIPT`.
     """
@@ -109,17 +132,27 @@ def check_receipt(receipt: bytes, expected: Mapping[str, str]) -> dict[str, int]
         raise TheoryError("ERR_RECEIPT", "the receipt is not strict JSON", {}) from error
     if not isinstance(fields, dict) or canonicalize(fields) != receipt:
         raise TheoryError("ERR_RECEIPT", "the receipt is not a canonical object", {})
+    usage: Any = fields.get("usage")
+    whole = isinstance(usage, dict) and all(
+        type(amount) is int and 0 <= amount < 2**53 for amount in usage.values()
+    )
+    if not whole:
+        raise TheoryError("ERR_RECEIPT", "the receipt's usage is not whole numbers", {})
+    if not set(usage) <= set(DIMENSIONS):
+        raise TheoryError("ERR_RECEIPT", "the receipt's usage has an unknown dimension", {})
+    for name, kind in _STATED.items():
+        if type(fields.get(name)) is not kind:
+            message = f"the receipt states no {name}"
+            raise TheoryError("ERR_RECEIPT", message, {"field": name})
+    return fields
+
+
+def check_receipt(fields: Mapping[str, Any], expected: Mapping[str, str]) -> None:
+    """Refuse a receipt whose stable fields are not those of the request: `ERR_RECEIPT`."""
     for name, value in expected.items():
         if fields.get(name) != value:
             message = f"the receipt's {name} is not that of the request"
             raise TheoryError("ERR_RECEIPT", message, {"field": name})
-    usage = fields.get("usage", {})
-    if not isinstance(usage, dict):
-        raise TheoryError("ERR_RECEIPT", "the receipt's usage is not an object", {})
-    for amount in usage.values():
-        if type(amount) is not int or not 0 <= amount < 2**53:
-            raise TheoryError("ERR_RECEIPT", "the receipt's usage is not whole numbers", {})
-    return usage
 
 
 def _invocation(reason: str) -> TheoryError:

@@ -20,6 +20,7 @@ from theory_api.scheduler.outcome import (
     check_outputs,
     check_receipt,
     fault,
+    read_receipt,
 )
 from theory_api.scheduler.trace import Trace
 from theory_core import HASH_SCHEMA, LIMITS, TheoryError, canonicalize
@@ -55,6 +56,8 @@ async def reckon(context: Context, job: Order, back: Returned) -> Note:
         if error is None:
             outputs = check_outputs(back.envelope, back.received, job.attempt.write_prefix)
         reported, receipt = await _receipt(context, job, back, error)
+    except _RefusedReceiptError as lie:
+        error, outputs, reported = fault(lie.refusal), (), _above(job, lie.usage)
     except TheoryError as refused:
         if refused.code not in {"ERR_ADAPTER_INVOCATION", "ERR_RECEIPT"}:
             raise
@@ -124,13 +127,31 @@ async def _receipt(
     expected = _stable(job) | {"status": "success" if error is None else "error"}
     if error is None:
         expected["outputs_index"] = back.arrived[INDEX].cid
+    usage: dict[str, int] = {}
     try:
-        usage = check_receipt(body, expected)
-    except TheoryError:
+        fields = read_receipt(body)
+        usage = fields["usage"]
+        check_receipt(fields, expected)
+    except TheoryError as refusal:
         if error is None:
-            raise
-        return {}, None
+            raise _RefusedReceiptError(refusal, usage) from refusal
+        return _above(job, usage), None
     return usage, Blob(arrived.cid, arrived.size_bytes)
+
+
+class _RefusedReceiptError(Exception):
+    """A receipt that is not believed, and the usage that it stated all the same."""
+
+    def __init__(self, refusal: TheoryError, usage: dict[str, int]) -> None:
+        super().__init__(refusal.code)
+        self.refusal = refusal
+        self.usage = usage
+
+
+def _above(job: Order, usage: Mapping[str, int]) -> dict[str, int]:
+    """Law: a receipt that is not believed releases nothing of the hold; what is more, counts."""
+    hold = job.attempt.hold
+    return {name: amount for name, amount in usage.items() if amount > hold.get(name, 0)}
 
 
 def _stable(job: Order) -> dict[str, str]:

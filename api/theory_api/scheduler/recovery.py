@@ -30,12 +30,16 @@ async def recover(context: Context, writer: Writer, runner: Runner, plan: str) -
 
     A complete outcome note settles as it says. Without one, work that certainly never started is
     voided; everything else is stopped and settled at its hold, and may be retried by policy.
+    Delays before a retry begin anew: the clock that they ran on died with its owner.
     """
     state = await writer.load(plan)
     for attempt in list(state.open.values()):
         note = await _note(context, attempt)
         log.info("execution.recovered", execution_id=attempt.execution_id, outcome=note.outcome)
         await runner.complete(plan, note)
+    state = await writer.load(plan)
+    for name in state.candidates:
+        runner.delay(plan, name, state.transitions[name].delay_ms)
     runner.touch(plan)
 
 

@@ -16,13 +16,14 @@ from theory_api.domain.runnable import Blocked, hopeless, why
 from theory_api.domain.state import Attempting, PlanState
 from theory_api.domain.values import Fault
 from theory_api.ports.adapter import Adapter
-from theory_api.scheduler.context import Context
+from theory_api.scheduler.context import PASSING, Context
 from theory_api.scheduler.evaluation import evaluate
 from theory_api.scheduler.execution import execute
 from theory_api.scheduler.gathering import Gathering
 from theory_api.scheduler.inputs import MissingInputError, missing
 from theory_api.scheduler.order import order
-from theory_api.scheduler.outcome import Note, fault
+from theory_api.scheduler.outcome import Note, fault, unrun
+from theory_api.scheduler.patience import patiently
 from theory_api.scheduler.writer import Committed, Writer
 from theory_core import TheoryError
 
@@ -81,8 +82,7 @@ class Runner:
                 case Stop(execution_id=name):
                     self._halt(commit.state, name)
                 case Delay(transition=name, delay_ms=delay):
-                    until = self._context.clock.monotonic() + delay / 1000
-                    self._desk(commit.plan).delayed[name] = until
+                    self.delay(commit.plan, name, delay)
         if commit.state.terminal:
             self._forget(commit.plan)
         else:
@@ -157,7 +157,7 @@ class Runner:
                 elif self._admitting:
                     await self._consider(state, desk)
             except TheoryError as error:
-                if error.code not in {"ERR_UNAVAILABLE", "ERR_NOT_WRITER", "ERR_CONFLICT"}:
+                if error.code not in PASSING | {"ERR_NOT_WRITER", "ERR_CONFLICT"}:
                     raise
                 log.warning("plan.waits", plan=plan, code=error.code, reason=error.message)
                 if self._writer.lost is not None:
@@ -245,7 +245,7 @@ class Runner:
                 epoch=self._writer.epoch,
             )
         except TheoryError as error:
-            if error.code in {"ERR_UNAVAILABLE", "ERR_STORAGE"}:
+            if error.code in PASSING:
                 raise
             await self._refuse(state, name, attempt, fault(error))
             return None
@@ -302,11 +302,23 @@ class Runner:
     async def _execute(self, state: PlanState, name: str) -> None:
         attempt = state.open[name]
         try:
-            job = await order(self._context, state, attempt)
-            note = await execute(self._context, job)
+            note = await self._run(state, attempt)
             await self.complete(state.plan, note)
         finally:
             self._free(name)
+
+    async def _run(self, state: PlanState, attempt: Attempting) -> Note:
+        """Execute an attempt; one whose order cannot be read any more ends without having run."""
+        try:
+            job = await patiently(self._context, lambda: order(self._context, state, attempt))
+        except TheoryError as error:
+            return unrun(attempt, fault(error))
+        return await execute(self._context, job)
+
+    def delay(self, plan: str, transition: str, delay_ms: int) -> None:
+        """Do not propose a transition before this much time has passed."""
+        until = self._context.clock.monotonic() + delay_ms / 1000
+        self._desk(plan).delayed[transition] = until
 
     async def complete(self, plan: str, note: Note) -> None:
         """Propose a completion until it is decided, then clean up behind the execution."""
@@ -330,7 +342,7 @@ class Runner:
             try:
                 answer = await self._writer.submit(note.command(plan, verdicts))
             except TheoryError as error:
-                if error.code != "ERR_UNAVAILABLE" or self._writer.lost is not None:
+                if error.code not in PASSING or self._writer.lost is not None:
                     raise
                 await context.clock.sleep(context.pace.poll_s)
                 continue

@@ -51,6 +51,8 @@ class Run:
             "status": status,
             "processor_info": "demo",
             "written_by": "processor",
+            "timestamp_utc": "2026-01-01T00:00:00.000000Z",
+            "duration_ms": 1,
             "usage": {"usd_micro": 1},
         }
         await self.put("receipt.json", canonicalize(body | fields), "application/json")

@@ -114,6 +114,8 @@ class ScriptedAdapter:
             "outputs_index": digest(index),
             "processor_info": "scripted 1 (python)",
             "written_by": "processor",
+            "timestamp_utc": "2026-01-01T00:00:00.000000Z",
+            "duration_ms": 1,
             "usage": {"tokens": 7, "usd_micro": 3},
         }
         body = canonicalize(receipt)

@@ -1,0 +1,125 @@
+"""Stores that are away for a while, orders that cannot be read, receipts that are not believed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from theory_api.domain.tests.shelf import snapshot
+from theory_api.ports.artifacts import Blob
+from theory_api.ports.truth import StoredEvent
+from theory_api.scheduler.tests.bench import House, data_of, settle, step
+from theory_api.scheduler.tests.processors import Run, badly, well
+from theory_core import TheoryError
+
+
+def _away(monkeypatch: pytest.MonkeyPatch, target: Any, name: str, times: int) -> list[str]:  # noqa: ANN401
+    """Have a store's method fail a few times before it works again."""
+    real = getattr(target, name)
+    failed: list[str] = []
+
+    async def method(*given: Any, **named: Any) -> Any:  # noqa: ANN401
+        if len(failed) < times:
+            failed.append(name)
+            raise TheoryError("ERR_STORAGE", "no space left", {})
+        return await real(*given, **named)
+
+    monkeypatch.setattr(target, name, method)
+    return failed
+
+
+async def test_a_full_disk_at_the_end_of_a_run_loses_nothing_and_runs_nothing_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with House() as house:
+        plan = await house.apply({"a": step()})
+        failed = _away(monkeypatch, house.disk.scratch, "save", 3)
+        assert await house.ended(plan) == "completed"
+        assert failed == ["save"] * 3
+        assert len(house.processors.runs) == 1
+
+
+async def test_a_full_disk_while_outputs_are_recorded_does_not_stop_the_scheduler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with House() as house:
+
+        async def unlucky(run: Run) -> dict[str, Any]:
+            envelope = await well(run)
+            _away(monkeypatch, house.disk.artifacts, "put", 2)
+            return envelope
+
+        house.processors.behaviours["unlucky"] = [unlucky]
+        plan = await house.apply({"a": step("unlucky")})
+        assert await house.ended(plan) == "completed"
+        after = await house.apply({"a": step()}, plan="p2")
+        assert await house.ended(after) == "completed"
+
+
+async def test_an_order_that_cannot_be_read_ends_unpaid_and_stops_no_other_plan(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with House() as house:
+        real = house.disk.artifacts.get
+        lost: set[str] = set()
+
+        async def get(cid: str, *, max_bytes: int = 8 << 20) -> bytes:
+            if cid in lost:
+                raise TheoryError("ERR_ARTIFACT_DIGEST", "the bytes rotted", {})
+            return await real(cid, max_bytes=max_bytes)
+
+        put = house.disk.artifacts.put
+
+        async def remember(data: bytes) -> Blob:
+            blob = await put(data)
+            if data.startswith(b'{"params":') and b'"marked"' in data:
+                seen.append(blob.cid)
+                if len(seen) > 1:
+                    lost.add(blob.cid)
+            return blob
+
+        seen: list[str] = []
+        monkeypatch.setattr(house.disk.artifacts, "get", get)
+        monkeypatch.setattr(house.disk.artifacts, "put", remember)
+        plan = await house.apply({"a": step(inputs={"marked": 1})})
+        other = await house.apply({"a": step()}, plan="p2")
+        assert await house.ended(plan) == "failed"
+        assert await house.ended(other) == "completed"
+        (settled,) = await data_of(house, plan, "budget.settled")
+        assert set(settled["actual"].values()) == {0}
+        (orphaned,) = await data_of(house, plan, "execution.orphaned")
+        assert orphaned["error"]["code"] == "ERR_ARTIFACT_DIGEST"
+
+
+async def test_a_receipt_that_is_not_believed_releases_nothing_and_counts_what_is_more() -> None:
+    async def liar(run: Run) -> dict[str, Any]:
+        return await run.succeed({"x": b"1"}, usage={"usd_micro": 10**9}, mode="real")
+
+    async with House() as house:
+        house.processors.behaviours["liar"] = [liar]
+        plan = await house.apply({"a": step("liar")})
+        assert await house.ended(plan) == "failed"
+        (settled,) = await data_of(house, plan, "budget.settled")
+        assert settled["actual"]["usd_micro"] == 10**9
+        (failed,) = await data_of(house, plan, "execution.failed")
+        assert failed["error"]["code"] == "ERR_RECEIPT"
+
+
+async def test_a_delay_before_a_retry_begins_anew_with_a_new_owner() -> None:
+    retry = {"max_attempts": 2, "backoff_ms": [60_000], "jitter_permille": 0}
+    fields = {"retry": {**retry, "retry_on": ["ERR_PROVIDER"]}}
+    house = House(registry=snapshot(**fields))
+    await house.engine.start()
+    house.processors.behaviours["bad"] = [badly]
+    plan = await house.apply({"a": step("bad")})
+    await settle()
+    assert (await house.kinds(plan))[-1] == "transition.retried"
+    disk = await house.crash()
+    async with House(disk=disk, registry=snapshot(**fields)) as successor:
+        await settle()
+        assert successor.processors.runs == {}
+        events: list[StoredEvent] = await successor.reads.events(plan)
+        assert events[-1].kind == "transition.retried"
+        assert await successor.ended(plan) in {"completed", "failed"}
+        assert len(successor.processors.runs) == 1
