@@ -1,0 +1,185 @@
+"""The door of one execution: what it takes, what it gives, and that it does nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from theory_api.adapters.memory.artifacts import MemoryArtifacts
+from theory_api.adapters.memory.intakes import MemoryIntakes
+from theory_api.adapters.run_v1.gateway import Gateway, GatewayServer
+from theory_api.ports.intake import InputArtifact
+from theory_core import digest
+
+PLAN = "/world/acme/p1"
+PREFIX = "/artifacts/outputs/test-deeds-v1/x1/"
+INPUT = b"input" * 100_000
+
+
+class Door:
+    """A gateway that serves, its client, and what is behind it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "io.sock"
+        self.artifacts = MemoryArtifacts()
+        self.intakes = MemoryIntakes(self.artifacts)
+        self.client = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(self.path)), base_url="http://localhost"
+        )
+        self.server: GatewayServer
+
+    async def open(self) -> None:
+        blob = await self.artifacts.put(INPUT)
+        declared = InputArtifact("/artifacts/in", blob.cid, blob.size_bytes, "text/plain")
+        await self.intakes.open(
+            "x1", plan=PLAN, write_prefix=PREFIX, inputs=(declared,), max_bytes=10_000_000
+        )
+        self.server = await GatewayServer.open(self.path, Gateway("x1", self.intakes))
+
+    def received(self) -> list[str]:
+        return [one.relpath for one in self.intakes.received("x1")]
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[Door]:
+    folder = Path(tempfile.mkdtemp(prefix="th-", dir="/tmp"))
+    made = Door(folder)
+    await made.open()
+    yield made
+    await made.client.aclose()
+    await made.server.close()
+    await made.server.close()
+    assert not made.path.exists()
+    shutil.rmtree(folder)
+
+
+def code(answer: httpx.Response) -> str:
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == answer.status_code
+    return str(problem["code"])
+
+
+async def test_an_object_is_put_once_and_confirmed_by_its_digest(door: Door) -> None:
+    for _ in range(2):
+        headers = {"content-type": "text/plain"}
+        answer = await door.client.put("/objects/outputs/a.txt", content=b"a", headers=headers)
+        assert answer.status_code == 201
+        assert answer.json() == {"cid": digest(b"a"), "size_bytes": 1}
+    (received,) = door.intakes.received("x1")
+    assert (received.relpath, received.mime) == ("outputs/a.txt", "text/plain")
+    other = await door.client.put("/objects/outputs/a.txt", content=b"b")
+    assert code(other) == "ERR_OUTPUT_DUPLICATE"
+
+
+async def test_an_escaped_path_is_decoded_once(door: Door) -> None:
+    answer = await door.client.put("/objects/outputs/%C3%9C%20x", content=b"a")
+    assert answer.status_code == 201
+    assert door.received() == ["outputs/ü x"]
+    assert code(await door.client.put("/objects/outputs/a%252fb", content=b"")) == (
+        "ERR_OUTPUT_PREFIX"
+    )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/objects/outputs/%2e%2e/x",
+        "/objects/outputs/a%2fb",
+        "/objects/elsewhere",
+        "/objects/",
+        "/objects/outputs/",
+        "/objects//outputs/x",
+        "/objects/outputs/%00",
+    ],
+)
+async def test_a_path_outside_is_refused(door: Door, path: str) -> None:
+    assert code(await door.client.put(path, content=b"x")) == "ERR_OUTPUT_PREFIX"
+    assert door.received() == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/objects/outputs/a"),
+        ("DELETE", "/objects/outputs/a"),
+        ("POST", "/objects/outputs/a"),
+        ("PUT", "/inputs/x"),
+        ("PUT", "/objects/outputs/a?x=1"),
+        ("GET", "/inputs/"),
+        ("GET", "/inputs/b3:00"),
+        ("GET", "/healthz"),
+    ],
+)
+async def test_there_is_nothing_else_here(door: Door, method: str, path: str) -> None:
+    assert code(await door.client.request(method, path, content=b"x")) == "ERR_NOT_FOUND"
+    assert door.received() == []
+
+
+async def test_declared_inputs_are_read_whole(door: Door) -> None:
+    answer = await door.client.get(f"/inputs/{digest(INPUT)}")
+    assert answer.status_code == 200
+    assert answer.content == INPUT
+    other = await door.artifacts.put(b"not declared")
+    assert code(await door.client.get(f"/inputs/{other.cid}")) == "ERR_NOT_FOUND"
+
+
+async def test_an_input_that_rotted_is_never_whole(door: Door) -> None:
+    door.artifacts.blobs[digest(INPUT)] = b"other" * 100_000
+    try:
+        answer = await door.client.get(f"/inputs/{digest(INPUT)}")
+    except httpx.RemoteProtocolError:
+        return
+    assert code(answer) == "ERR_ARTIFACT_DIGEST"
+
+
+async def test_a_refusal_reaches_a_sender_that_is_still_sending(door: Door) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(300):
+            yield b"x" * 65_536
+
+    answer = await door.client.put("/objects/outputs/big", content=endless())
+    assert code(answer) == "ERR_TOO_LARGE"
+    assert door.received() == []
+
+
+async def test_a_sender_that_leaves_delivers_nothing(door: Door) -> None:
+    _, writer = await asyncio.open_unix_connection(str(door.path))
+    writer.write(b"PUT /objects/outputs/a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    await asyncio.sleep(0.1)
+    assert door.received() == []
+    assert (await door.client.put("/objects/outputs/a", content=b"all")).status_code == 201
+
+
+async def test_after_the_intake_nothing_arrives(door: Door) -> None:
+    await door.intakes.close("x1")
+    assert code(await door.client.put("/objects/outputs/a", content=b"a")) == "ERR_UPLOAD"
+    assert code(await door.client.get(f"/inputs/{digest(INPUT)}")) == "ERR_NOT_FOUND"
+
+
+async def test_a_problem_holds_the_catalogues_words_alone(door: Door) -> None:
+    answer = await door.client.put("/objects/elsewhere/canary", content=b"canary")
+    assert "canary" not in answer.text
+    assert set(json.loads(answer.content)) == {"type", "title", "status", "code"}
+
+
+async def test_closing_cuts_what_is_still_open(door: Door) -> None:
+    reader, writer = await asyncio.open_unix_connection(str(door.path))
+    writer.write(b"PUT /objects/outputs/a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
+    await writer.drain()
+    await asyncio.sleep(0.05)
+    await asyncio.wait_for(door.server.close(), 5)
+    assert b"201" not in await reader.read()
+    writer.close()
+    assert door.received() == []
