@@ -79,6 +79,9 @@ class Adapter(Protocol):
     async def standing(self, execution_id: str) -> Standing:
         """Where an execution of an earlier owner stands."""
 
+    async def remembered(self) -> tuple[str, ...]:
+        """Executions that something is kept for, those of earlier owners included."""
+
     async def release(self, execution_id: str) -> None:
         """Remove everything kept for the execution (folders, sockets); idempotent."""
 

@@ -17,5 +17,8 @@ class Scratch(Protocol):
     async def load(self, execution_id: str) -> bytes | None:
         """The outcome, or None."""
 
+    async def names(self) -> tuple[str, ...]:
+        """Executions that a note is kept of."""
+
     async def drop(self, execution_id: str) -> None:
         """Forget it; idempotent."""

@@ -14,7 +14,7 @@ from theory_api.domain.values import TERMINAL_PLAN
 from theory_api.ports.truth import IdempotencyRow, ReadModel, StoredEvent, TruthStore
 from theory_api.scheduler.context import Context
 from theory_api.scheduler.hub import Hub
-from theory_api.scheduler.recovery import recover
+from theory_api.scheduler.recovery import recover, tidy
 from theory_api.scheduler.runner import Runner
 from theory_api.scheduler.writer import Answer, Committed, Writer
 from theory_core import TheoryError
@@ -75,6 +75,7 @@ class Engine:
         self._loop.add_done_callback(self._loop_ended)
         for plan in await self._store.open_plans(self._shard):
             await recover(self._context, writer, runner, plan)
+        await tidy(self._context, runner)
 
     async def submit(
         self, command: Command, *, idempotency: IdempotencyRow | None = None

@@ -43,6 +43,20 @@ async def recover(context: Context, writer: Writer, runner: Runner, plan: str) -
     runner.touch(plan)
 
 
+async def tidy(context: Context, runner: Runner) -> None:
+    """Remove what executions left that were settled but not cleaned up before their owner died.
+
+    Law: no secret and no process outlives its execution for longer than until the next start.
+    """
+    noted = set(await context.scratch.names())
+    for adapter in context.adapters.values():
+        for name in set(await adapter.remembered()) - runner.running:
+            await runner.release(name, adapter.name)
+            noted.discard(name)
+    for name in noted - runner.running:
+        await runner.release(name, None)
+
+
 async def _note(context: Context, attempt: Attempting) -> Note:
     saved = await context.scratch.load(attempt.execution_id)
     if saved is not None:

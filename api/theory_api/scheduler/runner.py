@@ -352,6 +352,11 @@ class Runner:
             _tell(note, settling)
         await self.release(note.execution_id, settling.adapter if settling else None)
 
+    @property
+    def running(self) -> frozenset[str]:
+        """Executions that have a task here, or are about to."""
+        return frozenset(self._running)
+
     async def release(self, name: str, adapter: str | None) -> None:
         """Forget an execution that is settled."""
         if adapter is not None:

@@ -19,6 +19,7 @@ from theory_core import (
 )
 from theory_runtime import guard, machine
 from theory_runtime.fault import fault
+from theory_runtime.kin import Brood
 from theory_runtime.order import Order, own_ref
 from theory_runtime.run import Place, Run
 
@@ -55,7 +56,7 @@ def main(
 
 async def _run(order: Order, place: Place) -> Mapping[str, Any]:
     guard.adopt_orphans()
-    run = Run(order, place, alive=set())
+    run = Run(order, place, Brood())
     living = asyncio.create_task(run.live())
     seq = 0
     try:

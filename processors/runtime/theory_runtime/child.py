@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from theory_runtime import kin
 from theory_runtime.channel import LINE_BYTES, encode
+from theory_runtime.kin import Brood
 from theory_runtime.tail import Tail
 
 GRACE_S: Final = 5.0
@@ -29,12 +30,13 @@ _READ_BYTES: Final = 1 << 16
 class Child:
     """One worker process, leader of a session and group of its own."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", lifeline: int) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", brood: Brood, lifeline: int) -> None:
         self.pid = process.pid
         self.tail = Tail()
         self.lines: asyncio.StreamReader
         self.exited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._process = process
+        self._brood = brood
         self._lifeline = lifeline
         self._listening: asyncio.Task[None]
         self._writer: asyncio.StreamWriter
@@ -42,7 +44,7 @@ class Child:
 
     @classmethod
     async def start(
-        cls, main_file: Path, job: Mapping[str, Any], *, work_dir: Path, run_dir: Path
+        cls, main_file: Path, job: Mapping[str, Any], *, work_dir: Path, run_dir: Path, brood: Brood
     ) -> "Child":
         """Start a worker and hand it its job; it inherits nothing of this environment."""
         ours, theirs = socket.socketpair()
@@ -51,15 +53,17 @@ class Child:
         arguments = [str(theirs.fileno()), str(guarded)]
         try:
             # Forking stops the loop for a millisecond: less than a thread would cost.
-            process = subprocess.Popen(  # noqa: ASYNC220, S603 - this interpreter, this processor
-                [sys.executable, "-u", str(main_file), "--worker", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=stderr,
-                stderr=stderr,
-                pass_fds=(theirs.fileno(), guarded),
-                cwd=work_dir,
-                env=environment(work_dir, run_dir),
-                start_new_session=True,
+            process = brood.start(
+                lambda: subprocess.Popen(  # noqa: S603 - this interpreter, this processor
+                    [sys.executable, "-u", str(main_file), "--worker", *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=stderr,
+                    stderr=stderr,
+                    pass_fds=(theirs.fileno(), guarded),
+                    cwd=work_dir,
+                    env=environment(work_dir, run_dir),
+                    start_new_session=True,
+                )
             )
         except OSError:
             os.close(lifeline)
@@ -70,7 +74,7 @@ class Child:
             theirs.close()
             os.close(guarded)
             os.close(stderr)
-        child = cls(process, lifeline)
+        child = cls(process, brood, lifeline)
         await child._attach(ours, errors)
         child._writer.write(encode(job))
         return child
@@ -118,12 +122,13 @@ class Child:
         await asyncio.wait({self.exited}, timeout=confirm_s)
         return self.exited.done()
 
-    async def bury(self, *, spared: Callable[[], Collection[int]], confirm_s: float) -> bool:
+    async def bury(self, *, confirm_s: float) -> bool:
         """After its death: end all of its kin; whether that was confirmed."""
         until = time.monotonic() + confirm_s
-        gone = await asyncio.to_thread(kin.end_group, self.pid, spared=spared, until=until)
+        gone = await asyncio.to_thread(self._brood.end, self.pid, until=until)
         if gone:
             self._process.wait()
+            self._brood.forget(self.pid)
             await asyncio.wait({self._listening}, timeout=1)
         return gone
 

@@ -3,8 +3,10 @@
 import contextlib
 import os
 import signal
+import subprocess
+import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -30,35 +32,52 @@ def children(parent: int) -> Iterator[int]:
             yield int(folder.name)
 
 
-def end_group(leader: int, *, spared: Callable[[], Collection[int]], until: float) -> bool:
-    """Kill a group and all orphans that this process inherited, and wait until they are gone.
+class Brood:
+    """The workers of this process. Law: every other child is an orphan that one of them left."""
 
-    `leader` is dead but not yet waited for, so that its number still means it. `spared` are
-    children of this process that live on. False if something is still there at `until` (monotonic
-    seconds).
-    """
-    while True:
-        signal_group(leader, signal.SIGKILL)
-        left = _reap_orphans({leader, *spared()})
-        if not left and _is_alone(leader):
-            return True
-        if time.monotonic() >= until:
-            return False
-        time.sleep(PAUSE_S)
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pids: set[int] = set()
 
+    def start(self, spawn: Callable[[], "subprocess.Popen[bytes]"]) -> "subprocess.Popen[bytes]":
+        """Start a worker; nobody takes it for an orphan before it is known."""
+        with self._lock:
+            process = spawn()
+            self._pids.add(process.pid)
+            return process
 
-def _reap_orphans(spared: Collection[int]) -> bool:
-    """Kill and wait for every child that is not spared; whether one was there."""
-    found = False
-    for pid in children(os.getpid()):
-        if pid in spared:
-            continue
-        found = True
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-    return found
+    def forget(self, pid: int) -> None:
+        """A worker was waited for: its number may mean another process from now on."""
+        with self._lock:
+            self._pids.discard(pid)
+
+    def end(self, leader: int, *, until: float) -> bool:
+        """Kill a worker's group and all orphans, and wait until they are gone.
+
+        The worker is dead but not yet waited for, so that its number still means it. False if
+        something is still there at `until` (monotonic seconds).
+        """
+        while True:
+            signal_group(leader, signal.SIGKILL)
+            if not self._reap_orphans() and _is_alone(leader):
+                return True
+            if time.monotonic() >= until:
+                return False
+            time.sleep(PAUSE_S)
+
+    def _reap_orphans(self) -> bool:
+        """Kill and wait for every child that is no worker; whether one was there."""
+        found = False
+        with self._lock:
+            for pid in children(os.getpid()):
+                if pid in self._pids:
+                    continue
+                found = True
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+        return found
 
 
 def _is_alone(leader: int) -> bool:

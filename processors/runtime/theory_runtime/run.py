@@ -5,7 +5,7 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from theory_runtime.channel import decode
 from theory_runtime.child import Child
 from theory_runtime.door import open_door
 from theory_runtime.fault import fault, reason_of
+from theory_runtime.kin import Brood
 from theory_runtime.order import Order
 from theory_runtime.record import Record
 from theory_runtime.worker import FRAME_KINDS, Job
@@ -49,14 +50,14 @@ class Run:
     worker is killed; nothing of the worker runs once it is told, or it says `ERR_ORPHANED`.
     """
 
-    def __init__(self, order: Order, place: Place, *, alive: set[int]) -> None:
+    def __init__(self, order: Order, place: Place, brood: Brood) -> None:
         self.order = order
         self.record = Record()
         self.state = RUNNING
         self.ended_at: float | None = None
         self._place = place
         self._abandoned = False
-        self._alive = alive
+        self._brood = brood
         self._inputs_hash = inputs.hash_of(order.payload["inputs"])
         self._began = time.monotonic()
         self._budget: Mapping[str, int] = {}
@@ -130,20 +131,22 @@ class Run:
             self.order, self._inputs_hash, work_dir, self._place.secrets_dir, self._place.verbose
         )
         worker = await Child.start(
-            self._place.main_file, job.message(), work_dir=work_dir, run_dir=self._place.folder
+            self._place.main_file,
+            job.message(),
+            work_dir=work_dir,
+            run_dir=self._place.folder,
+            brood=self._brood,
         )
-        self._alive.add(worker.pid)
         self._child = worker
         relaying = asyncio.create_task(self._relay(worker))
         try:
             stopped = await self._watch(worker, relaying)
-            gone = await worker.bury(spared=self._spared, confirm_s=self._place.confirm_s)
+            gone = await worker.bury(confirm_s=self._place.confirm_s)
             await asyncio.wait({relaying}, timeout=_DRAIN_S)
         finally:
             self._child = None
             if worker.code is None:
                 await worker.stop(grace_s=0, confirm_s=_DRAIN_S)
-            self._alive.discard(worker.pid)
             relaying.cancel()
             await worker.close()
         if not gone:
@@ -207,9 +210,6 @@ class Run:
         for name, amount in frame["content"].get("usage", {}).items():
             if amount > self._budget.get(name, amount):
                 self.stop(fault("ERR_BUDGET_EXCEEDED", name))
-
-    def _spared(self) -> Collection[int]:
-        return tuple(self._alive)
 
     def _tail(self, worker: Child, work_dir: Path) -> str:
         places = {str(work_dir): "{work}", str(self._place.folder): "{run}"}

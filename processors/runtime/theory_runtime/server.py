@@ -14,6 +14,7 @@ from websockets.typing import Subprotocol
 from theory_core import LIMITS, RUN_SUBPROTOCOL
 from theory_runtime import guard
 from theory_runtime.fault import fault
+from theory_runtime.kin import Brood
 from theory_runtime.order import Order
 from theory_runtime.run import Place, Run
 from theory_runtime.session import INVALID, Session
@@ -35,7 +36,7 @@ class Runs:
         self._place = place
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._alive: set[int] = set()
+        self._brood = Brood()
 
     def open(self, opening: Mapping[str, Any]) -> Run:
         """Start the run of a `RunOpen`, or attach to it (spec: run.v1).
@@ -55,7 +56,7 @@ class Runs:
 
     def _start(self, order: Order) -> Run:
         self._forget()
-        run = self._runs[order.execution_id] = Run(order, self._place, alive=self._alive)
+        run = self._runs[order.execution_id] = Run(order, self._place, self._brood)
         task = asyncio.create_task(run.live())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -26,6 +26,8 @@ FRAME_KINDS: Final = frozenset({"Token", "Frame", "Log", "Event"})
 """What a provider may send."""
 
 _THOUSAND: Final = 1000
+_FRAME_ROOM: Final = 1024
+"""What a frame needs around its envelope."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class _Work:
 
     def _success(self, delivered: outputs.Delivered) -> bytes:
         try:
-            return success_envelope(
+            envelope = success_envelope(
                 self._order.execution_id,
                 [dict(entry) for entry in delivered.entries],
                 write_prefix=self._order.write_prefix,
@@ -145,6 +147,9 @@ class _Work:
         except TheoryError as error:
             # What the provider said of its outputs, a media type for one, is not what it may say.
             raise fault("ERR_INTERNAL", reason_of(error)) from error
+        if len(envelope) > LIMITS["frame_bytes"] - _FRAME_ROOM:
+            raise fault("ERR_TOO_LARGE", "envelope")
+        return envelope
 
     def _provide(self, params: dict[str, Any]) -> ProcessorResult:
         """Call the provider: the one place where foreign code runs, and any exception may come."""

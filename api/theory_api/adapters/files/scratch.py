@@ -6,10 +6,14 @@ import os
 import stat
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from theory_api.adapters.files.blocking import in_thread
 from theory_api.adapters.files.disk import Disk, part_name, storage, swept
 from theory_core import TheoryError, is_name
+
+NOTE: Final = ".note"
+"""What the file of a note is called after its execution."""
 
 
 class FileScratch:
@@ -30,6 +34,10 @@ class FileScratch:
         """The outcome, or None."""
         return await in_thread(partial(self._load, self._path(execution_id)))
 
+    async def names(self) -> tuple[str, ...]:
+        """Executions that a note is kept of."""
+        return await in_thread(self._names)
+
     async def drop(self, execution_id: str) -> None:
         """Forget it; idempotent."""
         await in_thread(partial(self._drop, self._path(execution_id)))
@@ -41,7 +49,7 @@ class FileScratch:
     def _path(self, execution_id: str) -> Path:
         if not is_name(execution_id):
             raise TheoryError("ERR_INPUTS", "an execution id is a name", {"reason": "name"})
-        return self._root / f"{execution_id}.note"
+        return self._root / f"{execution_id}{NOTE}"
 
     def _save(self, path: Path, outcome: bytes) -> None:
         part = self._root / part_name()
@@ -71,6 +79,14 @@ class FileScratch:
                 return file.read()
             except OSError as error:
                 raise storage(error) from error
+
+    def _names(self) -> tuple[str, ...]:
+        try:
+            found = [path.name for path in self._root.iterdir()]
+        except OSError as error:
+            raise storage(error) from error
+        names = (name.removesuffix(NOTE) for name in found if name.endswith(NOTE))
+        return tuple(sorted(name for name in names if is_name(name)))
 
     def _drop(self, path: Path) -> None:
         try:

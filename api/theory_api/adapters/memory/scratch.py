@@ -19,6 +19,10 @@ class MemoryScratch:
         """The outcome, or None."""
         return self.notes.get(_named(execution_id))
 
+    async def names(self) -> tuple[str, ...]:
+        """Executions that a note is kept of."""
+        return tuple(sorted(self.notes))
+
     async def drop(self, execution_id: str) -> None:
         """Forget it; idempotent."""
         self.notes.pop(_named(execution_id), None)

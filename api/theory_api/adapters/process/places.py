@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from theory_core import TheoryError, digest
+from theory_core import TheoryError, digest, is_name
 
 SOCKET_BYTES: Final = 103
 """Longest path of a unix socket that every system takes."""
@@ -79,6 +79,19 @@ class Places:
     def is_marked(self, execution_id: str) -> bool:
         """Whether the execution was begun and not released."""
         return self.of(execution_id).mark.exists()
+
+    def names(self) -> tuple[str, ...]:
+        """Executions with a mark or a folder; raises `TheoryError` `ERR_STORAGE`."""
+        try:
+            found = {
+                path.name
+                for folder in (self._marks, self._root)
+                if folder.is_dir()
+                for path in folder.iterdir()
+            }
+        except OSError as error:
+            raise _storage("the folders of runs cannot be listed") from error
+        return tuple(sorted(name for name in found if is_name(name)))
 
     def remove(self, execution_id: str) -> None:
         """Remove everything; the mark goes last. Idempotent; raises `TheoryError` `ERR_STORAGE`."""

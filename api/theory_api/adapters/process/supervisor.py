@@ -31,7 +31,13 @@ _THOUSAND: Final = 1000
 class Supervisor:
     """One child. It ends when its lifeline is cut, and so when this process dies."""
 
-    def __init__(self, process: subprocess.Popen[bytes], lifeline: int, errors: int) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        lifeline: int,
+        errors: int,
+        hidden: tuple[str, ...] = (),
+    ) -> None:
         self.exited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._process = process
         self._lifeline: int | None = lifeline
@@ -39,15 +45,19 @@ class Supervisor:
         self._ended: float | None = None
         self._cpu_ms = 0
         self._tail = b""
+        self._redactor = Redactor(hidden)
         loop = asyncio.get_running_loop()
         threading.Thread(target=self._read, args=(errors,), daemon=True).start()
         threading.Thread(target=self._wait, args=(loop,), daemon=True).start()
 
     @classmethod
-    def start(cls, python: Path, main_file: Path, folder: Path) -> Supervisor:
+    def start(
+        cls, python: Path, main_file: Path, folder: Path, *, hidden: tuple[str, ...] = ()
+    ) -> Supervisor:
         """Start `main.py --serve folder`; raises `OSError`. Belongs to the event loop's thread.
 
-        The child asks the kernel for a signal at the death of the thread that started it.
+        `hidden` are values that its tail must never show. The child asks the kernel for a signal at
+        the death of the thread that started it.
         """
         held, lifeline = os.pipe()
         errors, stderr = os.pipe()
@@ -70,7 +80,7 @@ class Supervisor:
         finally:
             os.close(held)
             os.close(stderr)
-        return cls(process, lifeline, errors)
+        return cls(process, lifeline, errors, hidden)
 
     def measured(self) -> Measurement:
         """Processor time of it and all of its descendants, and time since its start."""
@@ -103,7 +113,7 @@ class Supervisor:
 
     def tail(self) -> str:
         """The end of what it wrote on stderr, at most 2 KiB, redacted."""
-        text = Redactor().text(self._tail.decode("utf-8", "replace")).strip()
+        text = self._redactor.text(self._tail.decode("utf-8", "replace")).strip()
         kept = "".join(char for char in text if char.isprintable() or char == "\n")
         return kept.encode()[-LIMITS["stderr_tail_bytes"] :].decode("utf-8", "ignore")
 

@@ -17,7 +17,7 @@ from theory_api.adapters.process import kin
 from theory_api.adapters.process.environment import Environments
 from theory_api.adapters.process.places import Place, Places, runtime_root
 from theory_api.adapters.process.resolver import Resolver
-from theory_api.adapters.process.supervisor import Supervisor
+from theory_api.adapters.process.supervisor import CONFIRM_S, Supervisor
 from theory_api.adapters.run_v1.client import RunClient, dial_socket
 from theory_api.adapters.run_v1.gateway import UPLOAD_URL, Gateway, GatewayServer
 from theory_api.adapters.run_v1.health import HealthPace, await_healthy
@@ -76,6 +76,8 @@ class _Live:
     supervisor: Supervisor | None = None
     connected: bool = False
     cancelled: bool = False
+    gone: bool = True
+    """Whether nothing of it runs any more, once it ended."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -146,6 +148,8 @@ class ProcessWsAdapter:
             envelope = _failed(payload, told, _tail(live))
         finally:
             live.ended.set()
+        if not live.gone:
+            envelope = _failed(payload, _error("ERR_ORPHANED", "still running"), _tail(live))
         log.info("adapter.complete", **facts, status=envelope["status"])
         return envelope
 
@@ -167,7 +171,9 @@ class ProcessWsAdapter:
             raise _error("ERR_CANCELLED")
         gateway = await _open_gateway(live.place, Gateway(name, self._intakes))
         try:
-            live.supervisor = _start(python, folder / "main.py", live.place)
+            live.supervisor = _start(
+                python, folder / "main.py", live.place, hidden=tuple(secrets.values())
+            )
             request = self._request(payload, live.place, timeout_s, expected_oci)
             return await self._converse(live, request, name, on_frame, timeout_s)
         finally:
@@ -211,8 +217,9 @@ class ProcessWsAdapter:
     async def _end(self, live: _Live) -> None:
         """End the child and everything that may be left of it."""
         if live.supervisor is not None:
-            await live.supervisor.end(grace_s=self._pace.exit_s)
-            await asyncio.to_thread(kin.kill, live.place.folder, within_s=self._pace.exit_s)
+            dead = await live.supervisor.end(grace_s=self._pace.exit_s)
+            rest = await asyncio.to_thread(kin.kill, live.place.folder, within_s=CONFIRM_S)
+            live.gone = dead and rest
 
     def _request(
         self,
@@ -289,6 +296,10 @@ class ProcessWsAdapter:
             return Standing.RUNNING
         return Standing.GONE if self._places.is_marked(execution_id) else Standing.ABSENT
 
+    async def remembered(self) -> tuple[str, ...]:
+        """Executions that have a mark or a folder here."""
+        return await asyncio.to_thread(self._places.names)
+
     async def release(self, execution_id: str) -> None:
         """End what may be left and remove everything that was kept."""
         await self.cancel(execution_id)
@@ -309,9 +320,9 @@ async def _open_gateway(place: Place, gateway: Gateway) -> GatewayServer:
         raise _error("ERR_ADAPTER_INVOCATION", "gateway") from error
 
 
-def _start(python: Path, main_file: Path, place: Place) -> Supervisor:
+def _start(python: Path, main_file: Path, place: Place, *, hidden: tuple[str, ...]) -> Supervisor:
     try:
-        return Supervisor.start(python, main_file, place.folder)
+        return Supervisor.start(python, main_file, place.folder, hidden=hidden)
     except OSError as error:
         raise _error("ERR_ADAPTER_INVOCATION", "spawn") from error
 
@@ -332,11 +343,13 @@ def _error(code: str, reason: str = "") -> TheoryError:
 def _failed(payload: Mapping[str, Any], error: TheoryError, tail: str = "") -> Mapping[str, Any]:
     """The error envelope of a run whose processor could not tell its own."""
     summary = ERROR_CODES[error.code].summary
+    # The words of an environment that could not be made are about this machine.
+    told = error.message.startswith(summary) and error.code not in {"ERR_UNAVAILABLE"}
     text = error_envelope(
         payload["execution_id"],
         error.code,
         env_fingerprint=payload["env_fingerprint"],
-        reason=error.message if error.message.startswith(summary) else None,
+        reason=error.message if told else None,
         stderr_tail=tail or None,
     )
     envelope: Mapping[str, Any] = loads_strict(text)

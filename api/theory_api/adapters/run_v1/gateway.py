@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 import uvicorn
-from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from theory_api.ports.intake import Intakes
 from theory_core import ERROR_CODES, TheoryError, canonicalize
+
+Message = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 
@@ -39,9 +42,7 @@ class Gateway:
         self._execution_id = execution_id
         self._intakes = intakes
 
-    async def __call__(
-        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> None:
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             return
@@ -61,15 +62,15 @@ class Gateway:
             await body.drain()
             await _answer(send, _status(error), _PROBLEM, _problem(error))
 
-    async def _put(self, relpath: str, scope: Scope, body: _Body, send: ASGISendCallable) -> None:
-        headers = dict(scope["headers"])  # type: ignore[typeddict-item]
+    async def _put(self, relpath: str, scope: Message, body: _Body, send: Send) -> None:
+        headers = dict(scope["headers"])
         mime = headers.get(b"content-type", _OCTETS.encode()).decode("latin-1")
         pieces = body.pieces()
         received = await self._intakes.put(self._execution_id, relpath, pieces, mime=mime)
         answer = {"cid": received.cid, "size_bytes": received.size_bytes}
         await _answer(send, 201, _JSON, canonicalize(answer))
 
-    async def _get(self, cid: str, send: ASGISendCallable) -> None:
+    async def _get(self, cid: str, send: Send) -> None:
         """Stream an input; its status waits for the first piece, so that a refusal can be told."""
         pieces = self._intakes.read_input(self._execution_id, cid)
         first = await anext(pieces, b"")
@@ -140,7 +141,7 @@ class _Quiet(uvicorn.Server):
 class _Body:
     """The body of one request."""
 
-    def __init__(self, receive: ASGIReceiveCallable) -> None:
+    def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._more = True
 
@@ -166,12 +167,12 @@ class _Body:
             left -= len(message.get("body", b""))
 
 
-async def _answer(send: ASGISendCallable, status: int, mime: str, body: bytes) -> None:
+async def _answer(send: Send, status: int, mime: str, body: bytes) -> None:
     await _start(send, status, mime, len(body))
     await _piece(send, body, more=False)
 
 
-async def _start(send: ASGISendCallable, status: int, mime: str, length: int | None) -> None:
+async def _start(send: Send, status: int, mime: str, length: int | None) -> None:
     headers = [(b"content-type", mime.encode())]
     if length is not None:
         headers.append((b"content-length", str(length).encode()))
@@ -185,7 +186,7 @@ async def _start(send: ASGISendCallable, status: int, mime: str, length: int | N
     )
 
 
-async def _piece(send: ASGISendCallable, body: bytes, *, more: bool) -> None:
+async def _piece(send: Send, body: bytes, *, more: bool) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": more})
 
 

@@ -113,6 +113,7 @@ class Processors:
         self.standings: dict[str, Standing] = {}
         self.cancelled: list[str] = []
         self.released: list[str] = []
+        self.kept: set[str] = set()
         self.prepared: list[str] = []
         self.unprepared: list[TheoryError] = []
         self.shut: dict[str, asyncio.Event] = {}
@@ -167,6 +168,9 @@ class Processors:
     def measured(self, execution_id: str) -> Measurement:
         run = self.runs.get(execution_id)
         return Measurement({} if run is None else dict(run.usage))
+
+    async def remembered(self) -> tuple[str, ...]:
+        return tuple(self.kept)
 
     async def standing(self, execution_id: str) -> Standing:
         return self.standings.get(execution_id, Standing.ABSENT)

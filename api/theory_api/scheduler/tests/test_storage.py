@@ -123,3 +123,18 @@ async def test_a_delay_before_a_retry_begins_anew_with_a_new_owner() -> None:
         assert events[-1].kind == "transition.retried"
         assert await successor.ended(plan) in {"completed", "failed"}
         assert len(successor.processors.runs) == 1
+
+
+async def test_what_a_dead_owner_did_not_clean_up_is_removed_at_the_next_start() -> None:
+    house = House()
+    async with house:
+        plan = await house.apply({"a": step()})
+        assert await house.ended(plan) == "completed"
+        (ident,) = house.processors.runs
+    disk = await house.crash()
+    await disk.scratch.save(ident, b"{}")
+    successor = House(disk=disk)
+    successor.processors.kept = {ident, "x-never-heard-of"}
+    async with successor:
+        assert sorted(successor.processors.released) == sorted([ident, "x-never-heard-of"])
+        assert await disk.scratch.names() == ()

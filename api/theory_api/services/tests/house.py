@@ -133,6 +133,9 @@ class ScriptedAdapter:
         """The same small use for every run."""
         return Measurement({"cpu_ms": 5, "latency_ms": 6})
 
+    async def remembered(self) -> tuple[str, ...]:
+        return ()
+
     async def standing(self, execution_id: str) -> Standing:
         """Nothing survives."""
         return Standing.ABSENT

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from theory_api.adapters.process import kin
 from theory_api.adapters.process.kin import find
 from theory_api.adapters.process.places import runtime_root
 from theory_api.adapters.process.tests.conftest import Bench, until
 from theory_api.ports.adapter import Standing
+from theory_core import TheoryError
 
 HANGING = ["sleep", "deaf", "locked"]
 
@@ -116,6 +118,29 @@ async def test_a_server_that_never_listens_is_given_up(bench: Bench, short: Path
     assert bench.kin() == []
 
 
+async def test_a_death_that_is_not_confirmed_is_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kin, "kill", lambda _folder, within_s: within_s < 0)
+    envelope = await bench.run({"do": "echo"})
+    monkeypatch.undo()
+    assert envelope["error"] == {
+        "code": "ERR_ORPHANED",
+        "message": "execution lost its owner: still running",
+    }
+
+
+async def test_an_environment_that_cannot_be_made_is_told_without_its_log(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_arguments: object) -> Path:
+        raise TheoryError("ERR_UNAVAILABLE", "unavailable: canary\ncanary", {"log": "canary"})
+
+    monkeypatch.setattr(bench.adapter._environments, "python_for", fail)
+    envelope = await bench.run({"do": "echo"})
+    assert envelope["error"] == {"code": "ERR_UNAVAILABLE", "message": "unavailable"}
+
+
 PARENT = """
 import asyncio, sys
 from pathlib import Path
@@ -188,3 +213,10 @@ async def test_a_folder_of_somebody_else_is_not_used(bench: Bench) -> None:
     root.symlink_to(bench.home)
     assert (await bench.run({"do": "echo"}))["error"]["code"] == "ERR_STORAGE"
     root.unlink()
+
+
+async def test_a_run_is_remembered_until_it_is_released(bench: Bench) -> None:
+    await bench.run({"do": "sleep"}, timeout_s=1)
+    assert await bench.adapter.remembered() == ("x1",)
+    await bench.adapter.release("x1")
+    assert await bench.adapter.remembered() == ()

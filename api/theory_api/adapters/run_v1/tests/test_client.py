@@ -182,6 +182,17 @@ async def test_nobody_there_is_a_closed_connection(path: str) -> None:
     assert caught.value.code == "ERR_WS_CLOSE"
 
 
+async def test_a_handshake_that_is_never_answered_is_given_up(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_OPEN_S", 0.05)
+    server = await asyncio.start_unix_server(lambda _reader, _writer: asyncio.sleep(5), path)
+    with pytest.raises(TheoryError) as caught:
+        await run(path)
+    assert caught.value.code == "ERR_WS_TIMEOUT"
+    server.close()
+
+
 @pytest.mark.parametrize(
     ("messages", "close"),
     [
