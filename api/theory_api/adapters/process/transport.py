@@ -344,7 +344,7 @@ def _failed(payload: Mapping[str, Any], error: TheoryError, tail: str = "") -> M
     """The error envelope of a run whose processor could not tell its own."""
     summary = ERROR_CODES[error.code].summary
     # The words of an environment that could not be made are about this machine.
-    told = error.message.startswith(summary) and error.code not in {"ERR_UNAVAILABLE"}
+    told = error.message.startswith(summary) and error.code != "ERR_UNAVAILABLE"
     text = error_envelope(
         payload["execution_id"],
         error.code,
