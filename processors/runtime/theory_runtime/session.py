@@ -63,8 +63,9 @@ class Session:
         obeying = asyncio.create_task(self._obey(run))
         try:
             await asyncio.wait({sending, obeying}, return_when=asyncio.FIRST_COMPLETED)
-            first = obeying if obeying.done() else sending
-            await first
+            if obeying.done() or sending.exception() is not None:
+                # One that said something and left at once is heard to its last word.
+                await obeying
         finally:
             for task in (sending, obeying):
                 task.cancel()

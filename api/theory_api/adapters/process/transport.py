@@ -18,7 +18,7 @@ from theory_api.adapters.process.environment import Environments
 from theory_api.adapters.process.places import Place, Places, runtime_root
 from theory_api.adapters.process.resolver import Resolver
 from theory_api.adapters.process.supervisor import CONFIRM_S, Supervisor
-from theory_api.adapters.run_v1.client import RunClient, dial_socket
+from theory_api.adapters.run_v1.client import RunClient, dial_socket, send_control
 from theory_api.adapters.run_v1.gateway import UPLOAD_URL, Gateway, GatewayServer
 from theory_api.adapters.run_v1.health import HealthPace, await_healthy
 from theory_api.ports.adapter import FrameSink, Measurement, Standing
@@ -264,10 +264,9 @@ class ProcessWsAdapter:
     async def _ask_to_stop(self, live: _Live, execution_id: str) -> None:
         until = time.monotonic() + self._pace.stop_s
         if live.connected:
-            client = RunClient(dial_socket(live.place.run_socket), execution_id)
             try:
                 async with asyncio.timeout(self._pace.control_s):
-                    await client.control("cancel")
+                    await send_control(live.place.run_socket, execution_id, "cancel")
             except (TheoryError, TimeoutError):
                 until = 0.0
         elif live.supervisor is not None:

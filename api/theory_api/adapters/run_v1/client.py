@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 REATTACH_S: Final = (0.1, 0.4, 1.6)
 """Pauses before a lost connection is opened again, to the same run."""
 
+_UNREAD: Final = 16
 _PING_S: Final = 20.0
 _OPEN_S: Final = 10.0
 _CLOSE_S: Final = 2.0
@@ -36,8 +37,8 @@ Dial = Callable[[], AbstractAsyncContextManager[ClientConnection]]
 """Opens a connection to `/run`."""
 
 
-def dial_socket(path: str) -> Dial:
-    """Connections over a unix socket."""
+def dial_socket(path: str, *, unread: int | None = _UNREAD) -> Dial:
+    """Connections over a unix socket; of frames not taken yet at most `unread` are kept."""
 
     def dial() -> AbstractAsyncContextManager[ClientConnection]:
         return unix_connect(
@@ -46,6 +47,7 @@ def dial_socket(path: str) -> Dial:
             subprotocols=[Subprotocol(RUN_SUBPROTOCOL)],
             compression=None,
             max_size=LIMITS["frame_bytes"],
+            max_queue=unread,
             open_timeout=_OPEN_S,
             close_timeout=_CLOSE_S,
             ping_interval=_PING_S,
@@ -53,6 +55,23 @@ def dial_socket(path: str) -> Dial:
         )
 
     return dial
+
+
+async def send_control(
+    path: str, execution_id: str, op: str, budget: Mapping[str, int] | None = None
+) -> None:
+    """Send one `Control` over a connection of its own, so that no data can delay it.
+
+    Raises `TheoryError`: `ERR_WS_CLOSE`, `ERR_WS_PROTOCOL`, `ERR_WS_TIMEOUT`.
+    """
+    content: dict[str, Any] = {"op": op} if budget is None else {"op": op, "budget": budget}
+    opening = {"role": "controller", "execution_id": execution_id}
+    # Without a bound nothing that comes in the other direction can hold up the close.
+    async with _connection(dial_socket(path, unread=None)) as connection:
+        protocol = RunProtocol("client")
+        await connection.send(protocol.send("RunOpen", opening), text=True)
+        await _receive(connection, protocol)
+        await connection.send(protocol.send("Control", content), text=True)
 
 
 class RunClient:
@@ -87,19 +106,6 @@ class RunClient:
             write_prefix=payload["write_prefix"],
             expected_digest=expected_oci,
         )
-
-    async def control(self, op: str, budget: Mapping[str, int] | None = None) -> None:
-        """Send one `Control` over a connection of its own, so that no data can delay it.
-
-        Raises `TheoryError`: as `run`.
-        """
-        content: dict[str, Any] = {"op": op} if budget is None else {"op": op, "budget": budget}
-        opening = {"role": "controller", "execution_id": self._execution_id}
-        async with _connection(self._dial) as connection:
-            protocol = RunProtocol("client")
-            await connection.send(protocol.send("RunOpen", opening), text=True)
-            protocol.receive(await _text(connection))
-            await connection.send(protocol.send("Control", content), text=True)
 
     @property
     def _labels(self) -> dict[str, str]:

@@ -155,6 +155,16 @@ def gateway(short: Path) -> Iterator[Kept]:
         thread.join()
 
 
+async def listens(path: Path) -> bool:
+    try:
+        _, writer = await asyncio.open_unix_connection(str(path))
+    except OSError:
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
+
+
 @pytest.fixture
 async def service(short: Path, gateway: Kept) -> AsyncIterator[Service]:
     held, lifeline = os.pipe()
@@ -169,7 +179,7 @@ async def service(short: Path, gateway: Kept) -> AsyncIterator[Service]:
         start_new_session=True,
     )
     os.close(held)
-    while not (short / "run.sock").exists():
+    while not await listens(short / "run.sock"):
         assert process.returncode is None
         await asyncio.sleep(0.02)
     made = Service(short, process, lifeline, gateway)

@@ -179,13 +179,22 @@ async def test_a_second_opening_on_one_connection_is_1002_and_the_run_goes_on(
         assert (await frames(watcher))[-1]["content"]["status"] == "success"
 
 
+async def both(client: ClientConnection, controller: ClientConnection) -> list[dict[str, Any]]:
+    """What the client hears, while the controller listens too."""
+    listening = asyncio.create_task(frames(controller))
+    heard = await frames(client)
+    await listening
+    return heard
+
+
 async def test_a_budget_that_is_set_stops_what_reports_more(service: Service) -> None:
     async with service.connect() as client, service.connect() as controller:
         await client.send(service.opening("spend", count=100, pause_s=0.05))
         await client.recv()
         await controller.send(service.opening(role="controller"))
         await controller.send(control("set_budget", budget={"tokens": 20}))
-        error = (await frames(client))[-1]["content"]["error"]
+        told = await both(client, controller)
+        error = told[-1]["content"]["error"]
         assert error == {"code": "ERR_BUDGET_EXCEEDED", "message": "budget exceeded: tokens"}
 
 
@@ -232,6 +241,6 @@ async def test_cancel_is_not_queued_behind_data(service: Service) -> None:
         await asyncio.sleep(0.3)
         began = asyncio.get_running_loop().time()
         await controller.send(control("cancel"))
-        result = (await frames(client))[-1]["content"]
-        assert result["error"]["code"] == "ERR_CANCELLED"
+        told = await both(client, controller)
+        assert told[-1]["content"]["error"]["code"] == "ERR_CANCELLED"
         assert asyncio.get_running_loop().time() - began < 5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,6 +62,13 @@ def test_a_tail_is_bounded_and_fits_an_envelope(pieces: list[bytes]) -> None:
     assert len(text.encode()) <= 2048
     canonicalize(text.replace("\ufdd0", ""))
     error_envelope("x1", "ERR_INTERNAL", env_fingerprint=fingerprint(), stderr_tail=text)
+
+
+@pytest.mark.parametrize("unit", ["x", "a.", "eyJ-", "a-", "key ", "-----BEGIN A", "http://a"])
+def test_no_text_takes_long_to_redact(unit: str) -> None:
+    began = time.process_time()
+    redact(unit * (64_000 // len(unit)))
+    assert time.process_time() - began < 0.5
 
 
 def test_a_tail_keeps_the_end_and_hides_the_places_of_this_host() -> None:

@@ -49,6 +49,16 @@ async def test_a_cancelled_run_is_dead_when_cancel_says_so(bench: Bench, deed: s
     assert await bench.adapter.cancel("x1")
 
 
+async def test_a_flood_of_frames_does_not_delay_a_cancel(bench: Bench) -> None:
+    running = asyncio.create_task(bench.run({"do": "flood", "count": 100_000_000}))
+    assert await asyncio.to_thread(until, lambda: len(bench.frames) > 1000, within_s=20)
+    began = time.monotonic()
+    assert await bench.adapter.cancel("x1")
+    assert (await running)["error"]["code"] == "ERR_CANCELLED"
+    assert time.monotonic() - began < 5
+    assert (await bench.receipt())["written_by"] == "supervisor"
+
+
 @pytest.mark.parametrize("deed", ["sleep", "deaf"])
 async def test_a_run_beyond_its_time_is_stopped(bench: Bench, deed: str) -> None:
     envelope = await bench.run({"do": deed}, timeout_s=1)

@@ -16,7 +16,7 @@ from websockets.asyncio.server import ServerConnection, unix_serve
 from websockets.typing import Subprotocol
 
 from theory_api.adapters.run_v1 import client as client_module
-from theory_api.adapters.run_v1.client import RunClient, dial_socket
+from theory_api.adapters.run_v1.client import RunClient, dial_socket, send_control
 from theory_api.adapters.run_v1.health import HealthPace, await_healthy
 from theory_core import RUN_SUBPROTOCOL, TheoryError, digest, encode_frame
 
@@ -186,11 +186,20 @@ async def test_a_handshake_that_is_never_answered_is_given_up(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "_OPEN_S", 0.05)
-    server = await asyncio.start_unix_server(lambda _reader, _writer: asyncio.sleep(5), path)
+    ended = asyncio.Event()
+
+    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await ended.wait()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_unix_server(silent, path)
     with pytest.raises(TheoryError) as caught:
         await run(path)
     assert caught.value.code == "ERR_WS_TIMEOUT"
+    ended.set()
     server.close()
+    await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +276,7 @@ async def test_control_has_a_connection_of_its_own(path: str, serve: Serve) -> N
         said.append(json.loads(await connection.recv()))
 
     await serve(handler)
-    await RunClient(dial_socket(path), "x1").control("set_budget", {"tokens": 5})
+    await send_control(path, "x1", "set_budget", {"tokens": 5})
     await asyncio.sleep(0.05)
     assert said == [
         {"kind": "RunOpen", "content": {"role": "controller", "execution_id": "x1"}},
