@@ -165,6 +165,7 @@ async def open_engine(
             truth, read, context, shard=SHARD, owner=fresh("owner-"), admitting=admitting
         )
         stack.push_async_callback(engine.stop)
+        stack.push_async_callback(engine.drain)
         await engine.start()
         await artifacts.sweep()
         yield _services(settings, engine, read, artifacts, context.snapshots, home.api_key())

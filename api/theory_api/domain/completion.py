@@ -12,6 +12,8 @@ from theory_api.domain.values import Fault
 from theory_api.domain.vector import MAX_AMOUNT
 from theory_core import TheoryError
 
+_EXCUSED = frozenset({"void", "cancelled"})
+
 MAX_ATTEMPT = 1000
 """The last attempt that a ledger can name."""
 
@@ -193,13 +195,16 @@ def _unmet_success(command: Complete) -> Fault | None:
 
 
 def _may_retry(state: PlanState, entry: TransitionState, command: Complete, error: Fault) -> bool:
-    """Law: retries are bounded by the policy; work that never started does not count."""
+    """Law: retries are bounded by the policy; an attempt counts if its work is to blame.
+
+    Work that never started, and work that was stopped while its plan goes on, does not count.
+    """
     if state.cancel is not None or state.failing is not None:
         return False
     if entry.attempt >= MAX_ATTEMPT:
         return False
-    if command.outcome == "void":
+    if command.outcome in _EXCUSED:
         return True
-    tries = entry.attempt - entry.voided
+    tries = entry.attempt - entry.excused
     retry = state.rules.retry
     return tries < retry.max_attempts and error.code in retry.retry_on

@@ -11,6 +11,9 @@ from theory_api.domain.values import Fault
 from theory_api.domain.vector import add, subtract
 from theory_core import EVENT_VERSION, Selector, TheoryError, loads_strict
 
+INTERRUPTED: Final = "ERR_CANCELLED"
+"""How an attempt ends that was stopped although its plan goes on: its owner went away."""
+
 
 def evolve(state: PlanState, seq: int, event: ev.Event | None) -> PlanState:
     """Apply `event`, which has sequence number `seq`; changes and returns `state`.
@@ -111,7 +114,7 @@ def _settled(state: PlanState, event: ev.BudgetSettled) -> None:
 
 
 def _voided(state: PlanState, event: ev.BudgetVoided) -> None:
-    state.transitions[event.transition].voided += 1
+    state.transitions[event.transition].excused += 1
     state.reserved = subtract(state.reserved, event.hold)
     del state.open[event.execution_id]
 
@@ -162,6 +165,8 @@ def _retried(state: PlanState, event: ev.TransitionRetried) -> None:
     entry.status = "pending"
     entry.attempt = event.next_attempt
     entry.delay_ms = event.delay_ms
+    if event.error.code == INTERRUPTED:
+        entry.excused += 1
     entry.error = event.error
     state.candidates[event.transition] = None
 

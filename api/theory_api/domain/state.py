@@ -56,8 +56,8 @@ class TransitionState:
     error: Fault | None = None
     delay_ms: int = 0
     """How long the next attempt waits after the last one ended."""
-    voided: int = 0
-    """Attempts that certainly never started."""
+    excused: int = 0
+    """Attempts that certainly never started, or that their owner stopped to go away itself."""
     cost: dict[str, int] = field(default_factory=dict)
     """What its attempts were settled at."""
 

@@ -144,6 +144,15 @@ class Engine:
         """Monotonic time of the writer's last turn, for readiness."""
         return 0.0 if self._writer is None else self._writer.turned
 
+    async def drain(self) -> None:
+        """End what runs, each with its work confirmed stopped and settled at what it used.
+
+        The interrupted attempts are retried by the next owner and count for no policy. Bounded by
+        the pace's `stop_grace_s`; what has not ended by then is recovered by the next owner.
+        """
+        if self._runner is not None and self.fault is None:
+            await self._runner.drain()
+
     async def stop(self) -> None:
         """Stop everything that runs here; open executions are recovered by the next owner."""
         self.stopped.set()

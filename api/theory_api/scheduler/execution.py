@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from theory_api.domain.settlement import excess, larger
+from theory_api.domain.state import Attempting
 from theory_api.domain.values import Fault
 from theory_api.ports.adapter import Adapter
 from theory_api.scheduler.context import Context, Notice
@@ -153,3 +154,15 @@ def _judge(job: Order, run: _Run, usage: Mapping[str, int]) -> None:
     detail: dict[str, str | int] = {"dimension": name, "hold": hold}
     run.overrun = Fault(code="ERR_BUDGET_EXCEEDED", message=message, detail=detail)
     run.trace.event("overrun", dimension=name)
+
+
+def tell(note: Note, attempt: Attempting) -> None:
+    """The log's last word on an execution, once it is settled."""
+    labels = {"execution_id": note.execution_id, "adapter": attempt.adapter}
+    if note.error is None:
+        log.info("execution.settle", **labels, elapsed_ms=note.duration_ms)
+        return
+    code = note.error.code
+    log.info("execution.fail", **labels, elapsed_ms=note.duration_ms, code=code)
+    failure = "error." + code
+    log.warning(failure, **labels, reason=note.error.message)

@@ -18,7 +18,7 @@ from theory_api.domain.values import Fault
 from theory_api.ports.adapter import Adapter
 from theory_api.scheduler.context import PASSING, Context
 from theory_api.scheduler.evaluation import evaluate
-from theory_api.scheduler.execution import execute
+from theory_api.scheduler.execution import execute, tell
 from theory_api.scheduler.gathering import Gathering
 from theory_api.scheduler.inputs import MissingInputError, missing
 from theory_api.scheduler.order import order
@@ -106,6 +106,18 @@ class Runner:
         if until is not None and until > self._context.clock.monotonic():
             return Blocked("retry.delay", "waits before its next attempt")
         return desk.blocked.get(transition) or (_CAPACITY if desk.crowded else None)
+
+    async def drain(self) -> None:
+        """Stop what runs, so that it settles with what it used; nothing new starts."""
+        context, self._admitting = self._context, False
+        until = context.clock.monotonic() + context.pace.stop_grace_s
+        while self._running and self._writer.lost is None and context.clock.monotonic() < until:
+            for plan in list(self._desks):
+                state = self._writer.state(plan)
+                if state is not None:
+                    for name in self._running & state.open.keys():
+                        self._halt(state, name)
+            await context.clock.sleep(context.pace.meter_s / 4)
 
     async def stop(self) -> None:
         """Abandon what runs; its executions stay open in the ledger and are recovered."""
@@ -349,7 +361,7 @@ class Runner:
             if not answer.stale:
                 break
         if settling is not None:
-            _tell(note, settling)
+            tell(note, settling)
         await self.release(note.execution_id, settling.adapter if settling else None)
 
     @property
@@ -381,18 +393,6 @@ class Runner:
                 await self._context.clock.sleep(self._context.pace.meter_s)
         finally:
             self._stops.discard(name)
-
-
-def _tell(note: Note, attempt: Attempting) -> None:
-    """The log's last word on an execution, once it is settled."""
-    labels = {"execution_id": note.execution_id, "adapter": attempt.adapter}
-    if note.error is None:
-        log.info("execution.settle", **labels, elapsed_ms=note.duration_ms)
-        return
-    code = note.error.code
-    log.info("execution.fail", **labels, elapsed_ms=note.duration_ms, code=code)
-    failure = "error." + code
-    log.warning(failure, **labels, reason=note.error.message)
 
 
 _CAPACITY: Final = Blocked("execution.capacity", "waits for a place among the running executions")

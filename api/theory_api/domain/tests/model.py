@@ -83,8 +83,9 @@ class Model:
         bound = {*self.limit, *step.ask}
         over = any(booked[one] > step.ask.get(one, 0) for one in booked if one in bound)
         self.spent |= {one: self.spent.get(one, 0) + booked[one] for one in booked}
-        step.tries -= how == "void"
-        self.settle(name, how, again=not over and (how == "void" or step.tries < self.attempts))
+        excused = how in {"void", "cancelled"}
+        step.tries -= excused
+        self.settle(name, how, again=not over and (excused or step.tries < self.attempts))
         if over:
             self.breached = True
             self.react(pause=self.pause_on_breach)

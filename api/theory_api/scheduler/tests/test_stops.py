@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from theory_api.scheduler.tests.bench import House, balances, data_of, settle, step
+from theory_api.domain.tests.shelf import snapshot
+from theory_api.scheduler.tests.bench import (
+    Disk,
+    House,
+    balances,
+    data_of,
+    settle,
+    step,
+    until,
+)
 from theory_api.scheduler.tests.processors import Run, forever
 from theory_core import TheoryError
 
@@ -89,3 +99,29 @@ async def test_a_meter_that_fails_stops_the_engine_and_its_run() -> None:
     assert caught.value.code == "ERR_INTERNAL"
     assert house.processors.busy == 0
     await house.engine.stop()
+
+
+async def test_a_drained_run_settles_with_what_it_used_and_counts_for_no_policy() -> None:
+    retry = {"backoff_ms": [200], "jitter_permille": 0, "retry_on": ["ERR_ORPHANED"]}
+    registry = snapshot(retry={**retry, "max_attempts": 1})
+    disk: Disk | None = None
+    used: list[str] = []
+    plan = ""
+    for _ in range(3):
+        house = House(disk=disk, registry=registry)
+        await house.engine.start()
+        house.processors.behaviours["long"] = [forever]
+        if not plan:
+            plan = await house.apply({"a": step("long")})
+        runs = house.processors.runs
+        while not runs:
+            await settle()
+            house.clock.skip()
+        await until(house.clock, house.engine.drain())
+        (settled,) = (await data_of(house, plan, "budget.settled"))[len(used) :]
+        used.append(settled["basis"]["cpu_ms"])
+        assert (await house.kinds(plan))[-1] == "transition.retried"
+        disk = await house.crash()
+    assert used == ["measured"] * 3
+    async with House(disk=disk, registry=registry) as last:
+        assert await last.ended(plan) == "completed"
