@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import runpy
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
 import click
-import python_reference
 
 from theory_api.cli.main import theory
 from theory_api.settings import VARIABLES
@@ -172,6 +172,12 @@ def _schema() -> dict[str, Any]:
     return litestar(doors).openapi_schema.to_schema()
 
 
+def python() -> str:
+    """Every public name of `theory_core` with its contract."""
+    script = runpy.run_path(str(ROOT / "docs" / "python_reference.py"))
+    return cast("str", script["page"]())
+
+
 def limits() -> str:
     """Every cap with its value."""
     rows = [(f"`{name}`", f"{value:,}", _power(value)) for name, value in LIMITS.items()]
@@ -240,7 +246,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "http.md": http,
     "limits.md": limits,
     "openapi.json": openapi,
-    "python.md": python_reference.page,
+    "python.md": python,
     "vectors.md": vectors,
 }
 """File of `docs/_generated` -> what writes it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,18 @@ SHOWN: Final = frozenset({"str", "int", "tuple"})
 """Types of constants that are short enough to be printed."""
 LINE: Final = 100
 """Longest line of a signature; a longer one has an argument in each line."""
+
+
+TOPICS: Final = {
+    "canonical JSON": "../spec/canonical-json.md",
+    "WorldPath": "../spec/worldpath.md",
+    "ledger": "../spec/ledger-chain.md",
+    "plans and transitions": "../spec/ledger-chain.md#execution-ids",
+    "envelope": "../spec/envelope.md",
+    "run.v1": "../spec/run-v1.md",
+    "errors": "errors.md",
+}
+"""Topic of the specification, or the words with which it begins -> its page."""
 
 
 def page() -> str:
@@ -36,7 +49,18 @@ def page() -> str:
             kinds["Functions"].extend(_function(name, node, heading="###"))
         else:
             kinds["Constants"].extend(_constant(name, node, text))
-    return "\n".join(part for kind, parts in kinds.items() for part in (f"## {kind}\n", *parts))
+    text = "\n".join(part for kind, parts in kinds.items() for part in (f"## {kind}\n", *parts))
+    return re.sub(r"Source:\s+spec,\s+(\w+(?:\.v1)?[^.]*)\.", _source, text)
+
+
+def _source(found: re.Match[str]) -> str:
+    """The source of a contract as a link to its page."""
+    topic = " ".join(found[1].split())
+    for begin, target in TOPICS.items():
+        if topic.startswith(begin):
+            return f"Source: [{topic}]({target})."
+    message = f"no page has the topic {topic}"
+    raise LookupError(message)
 
 
 def _declared() -> Iterator[tuple[str, tuple[ast.stmt, str]]]:

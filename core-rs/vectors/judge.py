@@ -13,6 +13,7 @@ import json
 import re
 import struct
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,14 @@ def _double(case: Case) -> tuple[object, object]:
 
 def _digest(case: Case) -> tuple[object, object]:
     data = (bytes(range(251)) * (case["length"] // 251 + 1))[: case["length"]]
-    return core.digest(data), case["digest"]
+    hasher = core.Hasher()
+    for start in range(0, len(data), 1000):
+        hasher.update(data[start : start + 1000])
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "data"
+        file.write_bytes(data)
+        found = {core.digest_file(file, threads=threads) for threads in (None, 1, 2)}
+    return found | {core.digest(data), hasher.digest()}, {case["digest"]}
 
 
 def _digest_text(case: Case) -> tuple[object, object]:
@@ -126,8 +134,10 @@ def _digest_text(case: Case) -> tuple[object, object]:
 
 def _path(case: Case) -> tuple[object, object]:
     path = core.WorldPath(case["path"], case.get("root"))
-    again = core.WorldPath(str(path))
-    return (str(path), str(again)), (case.get("canonical"),) * 2
+    forms = {core.WorldPath(str(path)), core.WorldPath(path.relative, path.root)}
+    if len(path.uri.encode()) <= core.LIMITS["path_bytes"]:
+        forms.add(core.WorldPath(path.uri))
+    return (str(path), forms), (case.get("canonical"), {path})
 
 
 def _join(case: Case) -> tuple[object, object]:
@@ -161,7 +171,14 @@ def _writable(case: Case) -> tuple[object, object]:
 
 def _append(case: Case) -> tuple[object, object]:
     prev = case["prev"]
-    sealed = core.Chain(tuple(prev) if isinstance(prev, list) else prev).append(case["events"])
+    chain = core.Chain(tuple(prev) if isinstance(prev, list) else prev)
+    before = (chain.plan, chain.seq, chain.hash, chain.at)
+    try:
+        sealed = chain.append(case["events"])
+    except core.TheoryError:
+        if (chain.plan, chain.seq, chain.hash, chain.at) != before:
+            return "changed by what it refused", None
+        raise
     return [[body.decode(), written] for body, written in sealed], case.get("sealed")
 
 
@@ -180,12 +197,18 @@ def _export(case: Case) -> tuple[object, object]:
         given = case.get(name)
         return tuple(given) if isinstance(given, list) else given
 
-    report = core.verify(
-        case["export"].encode(),
-        expect_head=pair("expect_head"),
-        expect_prev=pair("expect_prev"),
-        allow_empty=case.get("allow_empty", False),
+    report, again = (
+        core.verify(
+            case["export"].encode(),
+            expect_head=pair("expect_head"),
+            expect_prev=pair("expect_prev"),
+            allow_empty=case.get("allow_empty", False),
+            threads=threads,
+        )
+        for threads in (1, 2)
     )
+    if again != report:
+        return again, report
     if report.fault is None:
         return (report.count, report.head, report.anchored), (
             case["count"],
