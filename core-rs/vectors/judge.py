@@ -230,6 +230,13 @@ def _envelope(case: Case) -> tuple[object, object]:
     return core.canonicalize(answer), case.get("canonical", "").encode()
 
 
+def _many_outputs(case: Case) -> tuple[object, object]:
+    folder = f"{case['write_prefix']}outputs/"
+    outputs = [{**case["output"], "path": f"{folder}{n:06}"} for n in range(case["outputs"])]
+    answer = core.validate_envelope({**case["envelope"], "outputs": outputs})
+    return len(answer["outputs"]), case["outputs"]
+
+
 def _built(case: Case) -> tuple[object, object]:
     given = {"env_fingerprint": case["env_fingerprint"]}
     if case["build"] == "success":
@@ -289,6 +296,7 @@ JUDGES: Mapping[str, Answer] = {
     "digest/bytes": _digest,
     "digest/grammar": _digest_text,
     "envelope/build": _built,
+    "envelope/limits": _many_outputs,
     "envelope/validate": _envelope,
     "errors/catalogue": _catalogue,
     "events": _event,

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -82,11 +83,46 @@ def faults(rule: Rule) -> Iterator[str]:
     if len(set(rule.vectors)) != len(rule.vectors):
         yield "names a vector twice"
     for file, number in rule.vectors:
-        case = JUDGE.cases(file).get(number) if file in JUDGE.files() else None
-        if case is None:
-            yield f"names {file}#{number}, which does not exist"
-        elif (problem := JUDGE.fault(file, case)) is not None:
-            yield f"names {file}#{number}, which does not hold: {problem}"
+        if (problem := vector_fault(file, number)) is not None:
+            yield f"names {file}#{number}, which {problem}"
+
+
+def vector_fault(file: str, number: int) -> str | None:
+    if file not in JUDGE.files():
+        return "does not exist"
+    if (case := JUDGE.cases(file).get(number)) is not None:
+        problem = JUDGE.fault(file, case)
+        return None if problem is None else f"does not hold: {problem}"
+    if (case := schema_cases(file).get(number)) is None:
+        return "does not exist"
+    return None if schema_agrees(file, case) else "does not hold: the schema says otherwise"
+
+
+def groups(file: str) -> dict[str, list[dict[str, Any]]]:
+    document = json.loads((VECTORS / f"{file}.json").read_text("ascii"))
+    return {group["type"]: group["tests"] for group in document["testGroups"]}
+
+
+def schema_cases(file: str) -> dict[int, dict[str, Any]]:
+    """Changes of an event's data, judged by the closed schema of its kind or family."""
+    return {case["tcId"]: case for case in groups(file).get("schema", ())}
+
+
+@cache
+def validator(file: str) -> jsonschema_rs.Draft202012Validator:
+    kind = VECTORS / f"{file}.schema.json"
+    family = VECTORS / f"{file.partition('.')[0]}.schema.json"
+    text = (kind if kind.exists() else family).read_text("ascii")
+    return jsonschema_rs.Draft202012Validator(json.loads(text))
+
+
+def schema_agrees(file: str, case: dict[str, Any]) -> bool:
+    event = groups(file)["sealed"][0]["event"]
+    removed = case.get("remove", ())
+    data = {name: value for name, value in event["data"].items() if name not in removed}
+    changed = {**event, "data": {**data, **case.get("change", {})}}
+    accepted: bool = validator(file).is_valid(changed)
+    return accepted == (case["result"] == "valid")
 
 
 RULES = [
@@ -127,6 +163,7 @@ def test_every_vector_shows_a_rule() -> None:
         ("(XX-1)=\n**XX-1** Says.\n\nVectors: `json/text#1`, `json/text#1`\n", "twice"),
         ("(XX-1)=\n**XX-1** Says.\n\nVectors: `json/text#999`\n", "does not exist"),
         ("(XX-1)=\n**XX-1** Says.\n\nVectors: `json/none#1`\n", "does not exist"),
+        ("(XX-1)=\n**XX-1** Says.\n\nVectors: `events/plan.paused#999`\n", "does not exist"),
     ],
 )
 def test_a_rule_without_a_vector_fails(page: str, problem: str) -> None:
@@ -140,31 +177,12 @@ def test_a_rule_with_a_vector_that_does_not_hold_fails(monkeypatch: pytest.Monke
     assert list(faults(rule)) == ["names json/text#1, which does not hold: another answer"]
 
 
-def test_the_schema_of_each_kind_judges_its_cases() -> None:
-    """LC-8: cases of the group `schema` are judged by the closed schema beside them."""
-    judged = 0
-    for path in sorted((VECTORS / "events").glob("*.json")):
-        if path.name.endswith(".schema.json"):
-            continue
-        family = VECTORS / "events" / f"{path.stem.split('.')[0]}.schema.json"
-        schema = path.with_suffix(".schema.json")
-        document = json.loads((schema if schema.exists() else family).read_text("ascii"))
-        validator = jsonschema_rs.Draft202012Validator(document)
-        groups = {
-            group["type"]: group["tests"]
-            for group in json.loads(path.read_text("ascii"))["testGroups"]
-        }
-        event = groups["sealed"][0]["event"]
-        for case in groups["schema"]:
-            changed = {**event, "data": changes(event["data"], case)}
-            assert validator.is_valid(changed) == (case["result"] == "valid"), (path.stem, case)
-            judged += 1
-    assert judged > 1000
-
-
-def changes(data: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in data.items() if name not in case.get("remove", ())}
-    return {**kept, **case.get("change", {})}
+def test_a_schema_that_says_otherwise_is_found() -> None:
+    cases = schema_cases("events/plan.paused").values()
+    turned = {"valid": "invalid", "invalid": "valid"}
+    for case in cases:
+        assert schema_agrees("events/plan.paused", case)
+        assert not schema_agrees("events/plan.paused", {**case, "result": turned[case["result"]]})
 
 
 @pytest.mark.parametrize("page", ["canonical-json", "digest", "worldpath", "ledger-chain"])

@@ -5,6 +5,7 @@ mod cases;
 
 use cases::{cases, check_refusal, is_valid, items, member, text};
 use theory_core::chain::Chain;
+use theory_core::envelope::{self, Expect};
 use theory_core::frames::{Frame, Sender};
 use theory_core::json::{Value, canonicalize_json, parse};
 
@@ -69,6 +70,28 @@ fn frames_have_a_size_and_their_parts_too() {
                 check_refusal(&label, &case, &error, &["close", "place", "problem"]);
             }
             (_, outcome) => panic!("{label}: {outcome:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_execution_has_so_many_outputs() {
+    for (label, case) in cases("envelope/limits.json") {
+        let prefix = text(&case, "write_prefix");
+        let facts = member(&case, "output").as_object().unwrap();
+        let output = |number: i64| {
+            let path = Value::Str(format!("{prefix}outputs/{number:06}"));
+            let members = facts.iter().cloned();
+            Value::Object(members.chain([("path".to_owned(), path)]).collect())
+        };
+        let outputs = (0..member(&case, "outputs").as_int().unwrap()).map(output).collect();
+        let members = member(&case, "envelope").as_object().unwrap().iter().cloned();
+        let outputs = [("outputs".to_owned(), Value::Array(outputs))];
+        let envelope = Value::Object(members.chain(outputs).collect());
+        match (is_valid(&case), envelope::validate(envelope, &Expect::default())) {
+            (true, Ok(_)) => {}
+            (false, Err(error)) => check_refusal(&label, &case, &error, &[]),
+            (_, outcome) => panic!("{label}: {:?}", outcome.map(|_| "accepted")),
         }
     }
 }
