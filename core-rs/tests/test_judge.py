@@ -88,3 +88,16 @@ def test_the_command_fails_for_a_vector_that_does_not_hold(tmp_path: Path) -> No
     assert answer.returncode == 1
     assert answer.stderr == "json/doubles#1: another answer: Zero\n"
     assert answer.stdout == "26 of 27 vectors hold\n"
+
+
+def test_a_case_that_only_names_a_file_of_others_is_judged_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "json").mkdir()
+    named = {"tcId": 1, "comment": "theirs", "file": "n_a.json", "result": "invalid"}
+    own = {**named, "tcId": 2, "comment": "ours", "text": "[", "code": "ERR_JSON_SYNTAX"}
+    for name, tests in (("suite", [named]), ("decisions", [named, own])):
+        document = {"testGroups": [{"type": "cases", "tests": tests}]}
+        (tmp_path / "json" / f"{name}.json").write_text(json.dumps(document), encoding="ascii")
+    (tmp_path / "judge.py").write_bytes(SCRIPT.read_bytes())
+    command = [sys.executable, str(tmp_path / "judge.py")]
+    answer = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (answer.stdout, answer.stderr) == ("1 of 1 vectors hold\n", "")

@@ -15,6 +15,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +25,34 @@ FOLDER = Path(__file__).parent
 FACTS = ("offset", "segment", "index", "other", "reason", "member", "place", "problem", "close")
 """Members of a case that are held against the detail of a refusal."""
 
+INPUTS = frozenset({"text", "hex", "repeat"})
+"""Members of which a case that names a file has one, if it has an input of its own."""
+
 Case = Mapping[str, Any]
 Answer = Callable[[Case], tuple[object, object]]
 """What a case gives and what it should give; a refusal is raised."""
 
 
+@cache
 def files() -> list[str]:
-    """Names of the vector files, without their ending."""
+    """Names of the vector files that are judged here, without their ending."""
     names = (path.relative_to(FOLDER).as_posix() for path in FOLDER.glob("*/*.json"))
-    return sorted(name.removesuffix(".json") for name in names if ".schema." not in name)
+    judged = (name.removesuffix(".json") for name in names if ".schema." not in name)
+    return sorted(name for name in judged if cases(name))
 
 
+@cache
 def cases(file: str) -> dict[int, Case]:
-    """The cases of a file by their id; those of a schema's group are judged elsewhere."""
+    """The cases of a file by their id.
+
+    Two sorts are judged elsewhere: those of a group `schema`, by the schema beside the file, and
+    those that only name a file of somebody else's suite, where that suite is given.
+    """
     document = json.loads((FOLDER / f"{file}.json").read_text(encoding="ascii"))
     groups = [group for group in document["testGroups"] if group["type"] != "schema"]
-    return {case["tcId"]: case for group in groups for case in group["tests"]}
+    every = [case for group in groups for case in group["tests"]]
+    here = [case for case in every if "file" not in case or not INPUTS.isdisjoint(case)]
+    return {case["tcId"]: case for case in here}
 
 
 def fault(file: str, case: Case) -> str | None:

@@ -122,7 +122,8 @@ def schema_agrees(file: str, case: dict[str, Any]) -> bool:
     data = {name: value for name, value in event["data"].items() if name not in removed}
     changed = {**event, "data": {**data, **case.get("change", {})}}
     accepted: bool = validator(file).is_valid(changed)
-    return accepted == (case["result"] == "valid")
+    expected: bool = case["result"] == "valid"
+    return accepted == expected
 
 
 RULES = [
