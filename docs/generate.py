@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,11 +15,12 @@ from theory_api.cli.main import theory
 from theory_api.settings import VARIABLES
 from theory_api.web.app import litestar
 from theory_api.web.doors import Doors
-from theory_core import ERROR_CODES
+from theory_core import ERROR_CODES, LIMITS
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 TARGET: Final = ROOT / "docs" / "_generated"
-EVENTS: Final = ROOT / "core-rs" / "vectors" / "events"
+VECTORS: Final = ROOT / "core-rs" / "vectors"
+EVENTS: Final = VECTORS / "events"
 VERSION: Final = "0.1.0"
 PATTERNS: Final[Mapping[str, str]] = {
     "sha256:": "`sha256:` digest",
@@ -170,6 +172,61 @@ def _schema() -> dict[str, Any]:
     return litestar(doors).openapi_schema.to_schema()
 
 
+def python() -> str:
+    """Every public name of `theory_core` with its contract."""
+    script = runpy.run_path(str(ROOT / "docs" / "python_reference.py"))
+    return cast("str", script["page"]())
+
+
+def limits() -> str:
+    """Every cap with its value."""
+    rows = [(f"`{name}`", f"{value:,}", _power(value)) for name, value in LIMITS.items()]
+    return _table(("limit", "value", ""), rows)
+
+
+def _power(value: int) -> str:
+    """A value in binary units, where it has some."""
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if value % size == 0:
+            return f"{value // size} {unit}"
+    return ""
+
+
+def vectors() -> str:
+    """Every file of vectors: its cases and what its notes say; the kinds of events as one row."""
+    rows, kinds = [], []
+    for file in sorted(VECTORS.glob("*/*.json")):
+        if file.name.endswith(".schema.json"):
+            continue
+        document = json.loads(file.read_text(encoding="ascii"))
+        count = sum(len(group["tests"]) for group in document["testGroups"])
+        if file.parent == EVENTS:
+            kinds.append(count)
+            continue
+        name = file.relative_to(VECTORS).as_posix().removesuffix(".json")
+        notes = " ".join(document["notes"]).replace("|", r"\|")
+        rows.append((f"`{name}`", str(count), f"{document['algorithm']}. {notes}"))
+    shape = f"one closed schema and one file for each of {len(kinds)} kinds of events"
+    rows.append(("`events/*`", str(sum(kinds)), shape))
+    return _table(("file", "cases", "what"), rows)
+
+
+def decisions() -> str:
+    """What the text door does where the JSON standards leave the choice or differ."""
+    document = json.loads((VECTORS / "json" / "decisions.json").read_text(encoding="ascii"))
+    rows = [
+        (
+            f"`{case['file']}`",
+            case["comment"],
+            f"accepted: `{case['canonical']}`" if "canonical" in case else f"`{case['code']}`",
+            f"`json/decisions#{case['tcId']}`",
+        )
+        for group in document["testGroups"]
+        for case in group["tests"]
+    ]
+    return _table(("file of the suite", "question", "answer", "vector"), rows)
+
+
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     columns = list(head)
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
@@ -183,10 +240,14 @@ def _prose(text: str) -> str:
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "cli.md": command_line,
+    "decisions.md": decisions,
     "errors.md": errors,
     "events.md": events,
     "http.md": http,
+    "limits.md": limits,
     "openapi.json": openapi,
+    "python.md": python,
+    "vectors.md": vectors,
 }
 """File of `docs/_generated` -> what writes it."""
 
