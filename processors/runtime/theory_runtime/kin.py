@@ -37,19 +37,19 @@ class Brood:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pids: set[int] = set()
+        self.workers: dict[int, subprocess.Popen[bytes]] = {}
 
     def start(self, spawn: Callable[[], "subprocess.Popen[bytes]"]) -> "subprocess.Popen[bytes]":
         """Start a worker; nobody takes it for an orphan before it is known."""
         with self._lock:
             process = spawn()
-            self._pids.add(process.pid)
+            self.workers[process.pid] = process
             return process
 
     def forget(self, pid: int) -> None:
         """A worker was waited for: its number may mean another process from now on."""
         with self._lock:
-            self._pids.discard(pid)
+            self.workers.pop(pid, None)
 
     def end(self, leader: int, *, until: float) -> bool:
         """Kill a worker's group and all orphans, and wait until they are gone.
@@ -70,7 +70,7 @@ class Brood:
         found = False
         with self._lock:
             for pid in children(os.getpid()):
-                if pid in self._pids:
+                if pid in self.workers:
                     continue
                 found = True
                 with contextlib.suppress(ProcessLookupError):

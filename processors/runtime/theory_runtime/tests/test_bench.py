@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import secrets
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from theory_core import canonicalize, digest
+from theory_runtime import kin
 from theory_runtime.tests.conftest import MAIN
 
 
@@ -66,16 +70,57 @@ def test_a_dead_worker_is_told_by_its_supervisor(tmp_path: Path) -> None:
 
 
 def test_the_mode_is_told_and_secrets_come_from_a_folder(tmp_path: Path) -> None:
-    secrets = tmp_path / "secrets"
-    secrets.mkdir()
-    (secrets / "API_KEY").write_text("12345678\n")
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    (folder / "API_KEY").write_text("12345678\n")
     payload = {"inputs": deed("tell_secret", name="API_KEY"), "secrets": ["API_KEY"]}
-    mocked = bench(tmp_path, payload, "--secrets", str(secrets))
+    mocked = bench(tmp_path, payload, "--secrets", str(folder))
     assert json.loads(mocked.stdout)["error"]["code"] == "ERR_MISSING_SECRET"
     (tmp_path / "out" / "receipt.json").unlink()
-    done = bench(tmp_path, payload, "--mode", "real", "--secrets", str(secrets))
+    done = bench(tmp_path, payload, "--mode", "real", "--secrets", str(folder))
     assert done.returncode == 0, done.stdout
     assert (tmp_path / "out" / "outputs" / "length").read_bytes() == b"8"
+
+
+@pytest.mark.parametrize("die", [False, True])
+def test_nothing_that_a_provider_started_outlives_its_run(tmp_path: Path, *, die: bool) -> None:
+    seconds = str(10**6 + secrets.randbelow(10**6))
+    done = bench(tmp_path, deed("outlive", seconds=seconds, die=die))
+    assert done.returncode == int(die)
+    sleeping = [pid for pid, words in commands() if seconds.encode() in words]
+    assert sleeping == []
+
+
+def test_an_interrupted_run_takes_everything_along(tmp_path: Path) -> None:
+    file = tmp_path / "payload.json"
+    file.write_text(json.dumps(deed("deaf")))
+    command = [sys.executable, str(MAIN), "--payload", str(file), "--out", str(tmp_path / "out")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as running:
+        assert running.stderr is not None
+        assert b"asleep" in running.stderr.readline()
+        below = descendants(running.pid)
+        assert len(below) == 3
+        running.kill()
+    for _ in range(100):
+        left = below & {pid for pid, words in commands() if words}
+        if not left:
+            break
+        time.sleep(0.02)
+    assert left == set()
+
+
+def commands() -> list[tuple[int, bytes]]:
+    """Processes that live, with their command lines; dead ones have none."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            found.append((int(folder.name), (folder / "cmdline").read_bytes()))
+    return found
+
+
+def descendants(pid: int) -> set[int]:
+    below = set(kin.children(pid))
+    return below.union(*(descendants(child) for child in below))
 
 
 @pytest.mark.parametrize(
