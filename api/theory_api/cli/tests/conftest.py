@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from theory_api.cli.main import main
 from theory_api.cli.tests.desk import PLAN, TEXT, Desk, environment
+
+
+@pytest.fixture(autouse=True)
+def log_of_one_process() -> Iterator[None]:
+    """Each test is a process of its own as far as the log is concerned."""
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +33,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         code = main(
             ["plan", "apply", str(folder / "plan.yaml"), "--attach", attach, "--home", home]
         )
+        structlog.reset_defaults()
         assert code == 0
     return folder
 
