@@ -187,8 +187,12 @@ async def test_a_handshake_that_is_never_answered_is_given_up(
 ) -> None:
     monkeypatch.setattr(client_module, "_OPEN_S", 0.05)
     ended = asyncio.Event()
+    handled: list[asyncio.Task[Any]] = []
 
     async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        handled.append(task)
         await ended.wait()
         writer.close()
         await writer.wait_closed()
@@ -200,6 +204,7 @@ async def test_a_handshake_that_is_never_answered_is_given_up(
     ended.set()
     server.close()
     await asyncio.sleep(0.05)
+    await asyncio.wait(handled)
 
 
 @pytest.mark.parametrize(
