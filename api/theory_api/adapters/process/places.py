@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import stat
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -46,9 +47,14 @@ class Place:
 
 
 class Places:
-    """Makes and removes the places of executions; every call does IO and belongs in a thread."""
+    """Makes and removes the places of executions; every call does IO and belongs in a thread.
+
+    The root is there as long as an execution is in it; the lock keeps the last one to go and the
+    next one to come apart.
+    """
 
     def __init__(self, *, root: Path, marks: Path) -> None:
+        self._lock = threading.Lock()
         self._root = root
         self._marks = marks
 
@@ -67,9 +73,10 @@ class Places:
         try:
             self._marks.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
             _touch_durably(place.mark)
-            _make_private(self._root)
-            shutil.rmtree(place.folder, ignore_errors=True)
-            place.folder.mkdir(mode=_PRIVATE)
+            with self._lock:
+                _make_private(self._root)
+                shutil.rmtree(place.folder, ignore_errors=True)
+                place.folder.mkdir(mode=_PRIVATE)
             if secrets:
                 _write_secrets(place.folder / "secrets", secrets)
         except OSError as error:
@@ -99,14 +106,12 @@ class Places:
         try:
             if place.folder.exists():
                 shutil.rmtree(place.folder)
+            with self._lock, contextlib.suppress(OSError):
+                # Others may be in it.
+                self._root.rmdir()
             place.mark.unlink(missing_ok=True)
         except OSError as error:
             raise _storage("the folder of a run cannot be removed") from error
-
-    def close(self) -> None:
-        """Remove the short folder if no execution is left in it."""
-        with contextlib.suppress(OSError):
-            self._root.rmdir()
 
 
 def _make_private(folder: Path) -> None:

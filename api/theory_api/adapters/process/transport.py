@@ -309,7 +309,6 @@ class ProcessWsAdapter:
         """Stop every run of this adapter."""
         running = [name for name, live in self._live.items() if not live.ended.is_set()]
         await asyncio.gather(*(self.cancel(name) for name in running))
-        await asyncio.to_thread(self._places.close)
 
 
 async def _open_gateway(place: Place, gateway: Gateway) -> GatewayServer:

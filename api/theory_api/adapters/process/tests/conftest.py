@@ -145,7 +145,6 @@ async def bench(short: Path) -> AsyncIterator[Bench]:
     await adapter.close()
     for name in list(adapter._live):
         await adapter.release(name)
-    await adapter.close()
     assert not runtime_root(short).exists()
 
 
