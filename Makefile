@@ -20,7 +20,7 @@ help: ## say what can be made
 setup: $(VENV)/.ready ## everything that `theory` needs, in .venv
 
 run: setup ## set up, then make a short film of a text (TEXT=file for your own)
-	$(BIN)/theory demo $(TEXT)
+	$(BIN)/theory demo $(if $(TEXT),"$(TEXT)")
 
 dev: $(VENV)/.dev ## what tests, lints and docs need besides
 

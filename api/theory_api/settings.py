@@ -84,7 +84,7 @@ def read(
 
     home = Path(told("home", ".theory")).expanduser().absolute()
     cache = Path(environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "theory"
-    quiet = "warning" if interactive else "info"
+    quiet = "error" if interactive else "info"
     return Settings(
         home=home,
         database=_database(told("database_url", ""), home),

@@ -57,6 +57,9 @@ def demo(given: Told, /, text_file: str | None, out: str | None, **options: Any)
     The same text again shows the finished plan; an interrupted one goes on where it was left.
     """
     film = compose(text_file, options)
+    if out is not None and Path(out).exists() and not Path(out).is_dir():
+        message = "--out takes a folder, and this is a file"
+        raise TheoryError("ERR_INPUTS", message, {"path": out[:512]})
 
     async def work() -> int:
         settings = given.settings()
@@ -187,8 +190,7 @@ def _as_text(
     view: PlanView, files: list[Copied], ledger: Path, report: Report, proof: Proof
 ) -> None:
     lines = [f"{view.plan}  {view.status}"]
-    if view.error is not None:
-        lines.append(f"error  {view.error.code}: {view.error.message}")
+    lines += tables.failure(view.error)
     lines += ["", *_listing(files)] if files else []
     lines += ["", *tables.costs(view), "", f"ledger    {shown(ledger)}"]
     lines.append(f"verdict   {report.verdict}")

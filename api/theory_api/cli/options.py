@@ -28,7 +28,7 @@ class Told:
         """The settings of this invocation; `given` are options of its command.
 
         Law: a person who waits reads sentences, a program reads log lines: without `--json` only
-        warnings are logged unless THEORY_LOG says otherwise.
+        errors are logged unless THEORY_LOG says otherwise.
         """
         return read(None, interactive=not self.json, **(self.values | given))
 

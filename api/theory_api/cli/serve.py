@@ -30,6 +30,7 @@ def serve(given: Told, host: str, port: int) -> int:
 
     given.json, as_json = True, given.json
     settings = given.settings()
+    given.json = as_json
 
     def ready(url: str) -> None:
         if as_json:

@@ -9,11 +9,13 @@ import msgspec
 import rich_click as click
 
 from theory_api.cli.costs import amount, heading, used
+from theory_api.cli.failures import remedy
 from theory_core import canonicalize
 
 if TYPE_CHECKING:
     from theory_api.services.views import (
         ArtifactView,
+        ErrorView,
         PlanPage,
         PlanView,
         PlanWhy,
@@ -73,8 +75,7 @@ def plan(view: PlanView) -> list[str]:
         f"head  {view.head_seq} {view.head_hash}",
         f"registry  {view.registry_snapshot}",
     ]
-    if view.error is not None:
-        lines.append(f"error  {view.error.code}: {view.error.message}")
+    lines += failure(view.error)
     head = ("transition", "processor", "status", "attempt")
     steps = [
         (row.transition, row.processor_ref, _status(row.status, row.error_code), str(row.attempt))
@@ -87,6 +88,14 @@ def plan(view: PlanView) -> list[str]:
         if not view.outputs_complete:
             lines.append("and more: theory artifact ls")
     return lines
+
+
+def failure(error: ErrorView | None) -> list[str]:
+    """Why a plan failed, and what to do about the step that is to blame."""
+    if error is None:
+        return []
+    cause = str(error.detail.get("cause", error.code))
+    return [f"error  {cause}: {error.message}", f"  what to do: {remedy(cause)}"]
 
 
 def costs(view: PlanView) -> list[str]:

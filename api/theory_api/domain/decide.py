@@ -9,6 +9,8 @@ Impossible:  anything after a terminal event of a plan; a second settle of an ex
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from theory_api.domain import commands as cmd
 from theory_api.domain import events as ev
 from theory_api.domain.admission import admit, refuse
@@ -205,6 +207,13 @@ def _conclude(state: PlanState, command: cmd.Conclude) -> Decision:
     return Decision((failed,))
 
 
+def _failures(state: PlanState) -> Iterator[tuple[str, Fault]]:
+    """Transitions that ended by an error of their own, in their order."""
+    for name, entry in state.transitions.items():
+        if entry.error is not None and entry.status in {"failed", "refused"}:
+            yield name, entry.error
+
+
 def _unreached(state: PlanState, command: cmd.Conclude) -> Fault | None:
     asked = [(predicate.name, predicate.params) for predicate in state.goal]
     answered = [(verdict.name, verdict.params) for verdict in command.verdicts]
@@ -214,11 +223,12 @@ def _unreached(state: PlanState, command: cmd.Conclude) -> Fault | None:
     for verdict in command.verdicts:
         if verdict.verdict != "true":
             message = f"goal not reached: {verdict.name} is {verdict.verdict}: {verdict.reason}"
-            return Fault(
-                code="ERR_PREDICATE_FAILED",
-                message=message[:1024],
-                detail={"predicate": verdict.name},
-            )
+            detail: dict[str, str | int] = {"predicate": verdict.name}
+            for name, fault in _failures(state):
+                message = f"{name} {state.transitions[name].status}: {fault.message}; {message}"
+                detail |= {"transition": name, "cause": fault.code}
+                break
+            return Fault(code="ERR_PREDICATE_FAILED", message=message[:1024], detail=detail)
     if not state.goal:
         for name, entry in state.transitions.items():
             if entry.status != "succeeded":

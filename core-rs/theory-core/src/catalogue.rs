@@ -149,13 +149,13 @@ codes! {
         "Raise the budget (theory plan topup) or lower the estimate of the transition.";
     Forbidden "ERR_FORBIDDEN" 403 -
         "not allowed"
-        "Use a key whose scope covers this tenant and action.";
+        "Use the server's own address, and a key whose scope covers this tenant and action.";
     CiSafety "ERR_CI_SAFETY" 403 -
         "Refusing to run mode=real in CI"
         "Run mode mock in CI; mode real belongs outside of it.";
     NotFound "ERR_NOT_FOUND" 404 -
         "not found"
-        "Check the name; list what there is first.";
+        "Check the name or path; list what there is first.";
     Conflict "ERR_CONFLICT" 409 -
         "conflict with the present state"
         "Read the present state and decide again.";
@@ -167,10 +167,10 @@ codes! {
         "Wait, then send the same request again for its answer.";
     NotWriter "ERR_NOT_WRITER" 409 retryable
         "another process writes here"
-        "Stop the other process, or use another home folder.";
+        "Ask the other process (theory serve answers over HTTP), stop it, or use another home.";
     ImageUnpinned "ERR_IMAGE_UNPINNED" 409 -
         "image not pinned"
-        "Pin the image by digest (theory registry pin), or work in the build lane.";
+        "Pin the image by its digest, or work in the build lane.";
     RegistryMismatch "ERR_REGISTRY_MISMATCH" 409 -
         "registry and runtime disagree"
         "Bring the pin, the platform or the Python of the processor in line with the registry.";
@@ -188,7 +188,7 @@ codes! {
         "Use a new key for a new request.";
     MissingSecret "ERR_MISSING_SECRET" 424 -
         "missing required secret"
-        "Provide the secret for this environment (theory secrets check names it), \
+        "Set an environment variable of the secret's name for the control plane, \
          or use mode mock.";
     ImageNotFound "ERR_IMAGE_NOT_FOUND" 424 -
         "image not found"
@@ -210,7 +210,7 @@ codes! {
         "Nothing at once: the hold stays until the work is known to have stopped.";
     ArtifactDigest "ERR_ARTIFACT_DIGEST" 500 -
         "artifact does not match its digest"
-        "Restore the artifact from a backup (theory fsck lists what is damaged).";
+        "Restore the artifact from a backup; its digest says whether it is the right one.";
     ChainBroken "ERR_CHAIN_BROKEN" 500 -
         "ledger chain is broken"
         "Stop writing; compare with a backup from the stated seq on.";
@@ -231,7 +231,7 @@ codes! {
         "Correct the processor: its answer breaks the envelope's contract.";
     ModalInvocation "ERR_MODAL_INVOCATION" 502 retryable
         "modal invocation failed"
-        "Look at the app's log (theory modal logs), then try again.";
+        "Look at the app's log, then try again.";
     Provider "ERR_PROVIDER" 502 retryable
         "provider call failed"
         "Try again; check the provider's status and the key's quota.";
@@ -258,7 +258,7 @@ codes! {
         "Read the processor's log; raise the health budget if it starts slowly.";
     Storage "ERR_STORAGE" 503 retryable
         "storage unavailable"
-        "Check free space and permissions of the store, then try again.";
+        "Check the path, its permissions and the free space, then try again.";
     Unavailable "ERR_UNAVAILABLE" 503 retryable
         "unavailable"
         "Try again later; the message names what is missing.";
