@@ -5,6 +5,7 @@
 //! `PROPTEST_CASES=100000 cargo test --release --test fuzz --test laws`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panic")]
 
+#[allow(dead_code, reason = "made for the tests of vectors")]
 #[path = "cases/mod.rs"]
 mod cases;
 #[path = "cases/counts.rs"]
