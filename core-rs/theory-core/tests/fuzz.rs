@@ -108,7 +108,9 @@ fn edit() -> impl Strategy<Value = Edit> {
 fn bytes(seeds: &'static LazyLock<Vec<Vec<u8>>>) -> impl Strategy<Value = Vec<u8>> {
     let edited = (any::<Index>(), prop::collection::vec(edit(), 0..4)).prop_map(|(seed, edits)| {
         let mut bytes = seed.get(seeds).clone();
-        edits.iter().for_each(|edit| edit.apply(&mut bytes));
+        for edit in &edits {
+            edit.apply(&mut bytes);
+        }
         bytes
     });
     prop_oneof![1 => prop::collection::vec(any::<u8>(), 0..200), 4 => edited]
