@@ -1,13 +1,17 @@
 """The command `theory-core`: canonical bytes, digests, paths and the verifier, for the shell.
 
-Exit codes: 0 sound, 1 refused or broken, 2 usage. With `--json`, stdout is one canonical JSON line.
+Exit codes: 0 sound, 1 refused or broken, 2 usage, 130 interrupted. With `--json`, stdout is one
+canonical JSON line. Digests and verification take pipes of any length in constant memory.
 """
 
 import argparse
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from theory_core import (
     Hasher,
@@ -19,6 +23,7 @@ from theory_core import (
     digest_file,
     verify,
 )
+from theory_core.progress import Progress
 
 _CHUNK_BYTES = 1 << 20
 
@@ -42,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             place = f" ({facts})" if facts else ""
             sys.stderr.write(f"theory-core: {error}{place}\n")
         return 2 if error.code in _NOT_JUDGED else 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read the answer has gone; nothing is left to be flushed when the process ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,10 +122,11 @@ def _canon(options: argparse.Namespace) -> int:
 
 
 def _hash(options: argparse.Namespace) -> int:
-    if options.file == "-":
+    if options.file == "-" or _watched():
         hasher = Hasher()
-        while chunk := sys.stdin.buffer.read(_CHUNK_BYTES):
-            hasher.update(chunk)
+        with _opened(options.file) as file, Progress(file, "hash") as reader:
+            while chunk := reader.read(_CHUNK_BYTES):
+                hasher.update(chunk)
         written = hasher.digest()
     else:
         written = digest_file(options.file)
@@ -145,14 +157,15 @@ def _path(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    report = verify(
-        sys.stdin.buffer if options.file == "-" else options.file,
-        expect_head=options.expect_head,
-        expect_prev=options.expect_prev,
-        laws=options.laws,
-        allow_empty=options.allow_empty,
-        threads=options.threads,
-    )
+    with _opened(options.file) as file, Progress(file, "verify") as reader:
+        report = verify(
+            reader,
+            expect_head=options.expect_head,
+            expect_prev=options.expect_prev,
+            laws=options.laws,
+            allow_empty=options.allow_empty,
+            threads=options.threads,
+        )
     if options.json:
         fault = report.fault
         answer: dict[str, object] = {
@@ -169,14 +182,32 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _read(file: str) -> bytes:
-    if file == "-":
-        return sys.stdin.buffer.read()
+    with _opened(file) as source:
+        return source.read()
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[BinaryIO]:
+    """The named file or stdin; what goes wrong while it is open has a code too."""
     try:
-        return Path(file).read_bytes()
+        if file == "-":
+            if sys.stdin is None:
+                raise TheoryError("ERR_STORAGE", "stdin is closed")
+            yield sys.stdin.buffer
+        else:
+            with Path(file).open("rb") as opened:
+                yield opened
     except FileNotFoundError as error:
         raise TheoryError("ERR_NOT_FOUND", "no such file") from error
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        if isinstance(error, TheoryError | BrokenPipeError):
+            raise
         raise TheoryError("ERR_STORAGE", "file cannot be read") from error
+
+
+def _watched() -> bool:
+    """Whether somebody sees stderr; then a bar is worth more than several threads."""
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _say_json(answer: dict[str, object]) -> None:

@@ -87,10 +87,28 @@ def verify(
     be read, `ERR_UNAVAILABLE` for `laws=True`: this version has no judge of laws yet.
     Source: spec, ledger export.
     """
+    if type(laws) is not bool or type(allow_empty) is not bool:
+        raise TheoryError("ERR_INPUTS", "laws and allow_empty are bools")
     if laws:
         message = "this version cannot judge laws; verify without them checks bytes and hashes"
         raise TheoryError("ERR_UNAVAILABLE", message)
-    verifier = Verifier(expect_head, expect_prev, bool(allow_empty), threads)
+    verifier = Verifier(expect_head, expect_prev, allow_empty, threads)
+    try:
+        _feed(verifier, source)
+    except TheoryError:
+        raise
+    except TypeError as error:
+        raise TheoryError("ERR_INPUTS", "source is no path, file, bytes or lines") from error
+    except Exception as error:  # a reader or an iterator of the caller, of which nothing is known
+        raise TheoryError("ERR_STORAGE", "export cannot be read") from error
+    count, head, anchored, fault, verdict = verifier.finish()
+    if fault is None:
+        return Report(count, head, anchored, None, verdict)
+    seq, reason, line = fault
+    return Report(count, head, anchored, Fault(seq, cast("Reason", reason), line), verdict)
+
+
+def _feed(verifier: Verifier, source: Source) -> None:
     if isinstance(source, str | PathLike):
         _feed_file(verifier, source)
     elif isinstance(source, bytes | bytearray | memoryview):
@@ -99,11 +117,6 @@ def verify(
         _feed_reader(verifier, source.read)
     else:
         _feed_lines(verifier, source)
-    count, head, anchored, fault, verdict = verifier.finish()
-    if fault is None:
-        return Report(count, head, anchored, None, verdict)
-    seq, reason, line = fault
-    return Report(count, head, anchored, Fault(seq, cast("Reason", reason), line), verdict)
 
 
 def _feed_file(verifier: Verifier, path: str | PathLike[str]) -> None:
@@ -120,10 +133,7 @@ def _feed_file(verifier: Verifier, path: str | PathLike[str]) -> None:
 
 def _feed_reader(verifier: Verifier, read: Callable[[int], bytes]) -> None:
     while True:
-        try:
-            chunk = read(_CHUNK_BYTES)
-        except OSError as error:
-            raise TheoryError("ERR_STORAGE", "export cannot be read") from error
+        chunk = read(_CHUNK_BYTES)
         if not isinstance(chunk, bytes):
             raise TheoryError("ERR_INPUTS", "the export is not opened in binary mode")
         if not chunk or not verifier.feed(chunk):
@@ -131,8 +141,6 @@ def _feed_reader(verifier: Verifier, read: Callable[[int], bytes]) -> None:
 
 
 def _feed_lines(verifier: Verifier, lines: Iterable[bytes | str]) -> None:
-    if not isinstance(lines, Iterable):
-        raise TheoryError("ERR_INPUTS", "source is no path, file, bytes or lines")
     for line in lines:
         if isinstance(line, str):
             # A lone surrogate has no UTF-8: that is a fault of the export, not of the call.

@@ -16,7 +16,7 @@ use crate::error::{Code, Error, Result};
 use line::Line;
 pub use report::{Expectations, Fault, Reason, Report, Start};
 
-/// Longest line that is read; a longer one is no line of an export.
+/// Longest line that is read, without its line feed; a longer one is no line of an export.
 pub const EXPORT_LINE_BYTES: usize = 8 << 20;
 
 /// Bytes that are collected before their lines are judged.

@@ -1,6 +1,9 @@
 //! Laws of canonical JSON and of WorldPaths, on generated input.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panic")]
 
+#[path = "cases/counts.rs"]
+mod cases;
+
 use proptest::prelude::*;
 use theory_core::json::{Builder, Value, canonical, canonicalize_json, compare_names, parse};
 use theory_core::number::{MAX_SAFE_INTEGER, float};
@@ -61,7 +64,7 @@ fn holds_for(text: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(cases::count(512)))]
 
     #[test]
     fn canonical_text_is_a_fixed_point(value in value()) {

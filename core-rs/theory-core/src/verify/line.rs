@@ -1,6 +1,6 @@
 //! One line of an export, judged on its own bytes and the hash that the line before it states.
 
-use super::Reason;
+use super::{EXPORT_LINE_BYTES, Reason};
 use crate::digest;
 use crate::event::{event_hash, place};
 use crate::json::{Value, canonical, parse};
@@ -29,6 +29,9 @@ impl Line {
     /// Reads a line with its line feed.
     pub fn read(bytes: &[u8], prev: Option<&[u8; 32]>) -> Result<Self, Reason> {
         let body = bytes.strip_suffix(b"\n").ok_or(Reason::Syntax)?;
+        if body.len() > EXPORT_LINE_BYTES {
+            return Err(Reason::Syntax);
+        }
         let value = parse(body).map_err(|_| Reason::Syntax)?;
         if canonical(&value) != body {
             return Err(Reason::Bytes);
