@@ -51,6 +51,7 @@ lock: dev ## resolve the control plane's requirements anew
 
 nightly: dev ## the slow tests at their full counts
 	THEORY_KILLS=100 $(BIN)/pytest -q -m slow
+	PROPTEST_CASES=100000 cargo test --quiet --release --locked -p theory-core --test fuzz --test laws
 
 clean: ## remove what was built
 	rm -rf $(VENV) dist target docs/build
