@@ -74,5 +74,5 @@ def test_no_text_takes_long_to_redact(unit: str) -> None:
 def test_a_tail_keeps_the_end_and_hides_the_places_of_this_host() -> None:
     tail = Tail()
     tail.feed(b"x" * 100_000 + b" in /home/here/src/a.py: the end")
-    text = tail.read(places={"/home/here/work": "{work}"})
+    text = tail.read(places={"/home/here/src": "{work}"})
     assert text.endswith(" in {work}/a.py: the end")
