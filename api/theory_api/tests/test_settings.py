@@ -50,9 +50,9 @@ def test_ci_is_read_from_its_usual_variable(value: str, ci: bool) -> None:  # no
     assert read({"CI": value}).ci is ci
 
 
-def test_a_person_at_a_terminal_sees_warnings_only() -> None:
+def test_a_person_at_a_terminal_sees_errors_only() -> None:
     assert read({}).log_level == "info"
-    assert read({}, interactive=True).log_level == "warning"
+    assert read({}, interactive=True).log_level == "error"
     assert read({"THEORY_LOG": "debug"}, interactive=True).log_level == "debug"
 
 
