@@ -11,9 +11,6 @@ from theory_api.domain.values import Fault
 from theory_api.domain.vector import add, subtract
 from theory_core import EVENT_VERSION, Selector, TheoryError, loads_strict
 
-INTERRUPTED: Final = "ERR_CANCELLED"
-"""How an attempt ends that was stopped although its plan goes on: its owner went away."""
-
 
 def evolve(state: PlanState, seq: int, event: ev.Event | None) -> PlanState:
     """Apply `event`, which has sequence number `seq`; changes and returns `state`.
@@ -165,8 +162,6 @@ def _retried(state: PlanState, event: ev.TransitionRetried) -> None:
     entry.status = "pending"
     entry.attempt = event.next_attempt
     entry.delay_ms = event.delay_ms
-    if event.error.code == INTERRUPTED:
-        entry.excused += 1
     entry.error = event.error
     state.candidates[event.transition] = None
 
@@ -199,6 +194,11 @@ def _ended(how: str) -> Callable[[PlanState, Any], None]:
     return apply
 
 
+def _cancelled(state: PlanState, event: ev.ExecutionCancelled) -> None:
+    state.open[event.execution_id].ended = "cancelled"
+    state.transitions[event.transition].excused += 1
+
+
 _APPLY: Final[dict[type[ev.Event], Callable[[PlanState, Any], None]]] = {
     ev.PlanCreated: _created,
     ev.PlanPaused: _status("paused"),
@@ -225,7 +225,7 @@ _APPLY: Final[dict[type[ev.Event], Callable[[PlanState, Any], None]]] = {
     ev.ExecutionStarted: _started,
     ev.ExecutionSucceeded: _ended("succeeded"),
     ev.ExecutionFailed: _ended("failed"),
-    ev.ExecutionCancelled: _ended("cancelled"),
+    ev.ExecutionCancelled: _cancelled,
     ev.ExecutionOrphaned: _ended("orphaned"),
     ev.ArtifactProduced: _produced,
 }

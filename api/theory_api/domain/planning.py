@@ -68,7 +68,12 @@ def plan_path(name: str, tenant: str) -> str:
 
 
 def resolve(
-    document: PlanDocument, *, tenant: str, snapshot: RegistrySnapshot, attached: Iterable[str]
+    document: PlanDocument,
+    *,
+    tenant: str,
+    snapshot: RegistrySnapshot,
+    attached: Iterable[str],
+    default_adapter: str = "process",
 ) -> Planned:
     """Check the whole document against the registry and itself.
 
@@ -91,7 +96,7 @@ def resolve(
         if not is_name(name):
             raise _invalid(place, "a transition id is [a-z0-9][a-z0-9._-]{0,62} without ..")
         spec = _processor(snapshot, entry, place)
-        _check_lane(document, entry, place)
+        _check_lane(document, entry.adapter or default_adapter, place)
         params[name], depends_on = _inputs(entry, place, names, set(attached))
         body = canonicalize({"schema": "v1", "params": params[name]})
         if len(body) > LIMITS["json_in_truth_bytes"]:
@@ -122,9 +127,9 @@ def _processor(snapshot: RegistrySnapshot, entry: TransitionDocument, place: str
         raise TheoryError(error.code, message, dict(error.detail)) from error
 
 
-def _check_lane(document: PlanDocument, entry: TransitionDocument, place: str) -> None:
+def _check_lane(document: PlanDocument, adapter: str, place: str) -> None:
     """Law: outside the build lane nothing runs that nobody pinned; `process` has no digest."""
-    if document.lane != "build" and (entry.adapter or "process") == "process":
+    if document.lane != "build" and adapter == "process":
         message = f"{place}: image not pinned: the process adapter runs in lane build only"
         raise TheoryError("ERR_IMAGE_UNPINNED", message, {"lane": document.lane})
 

@@ -135,7 +135,13 @@ class PlanCommands:
             raise TheoryError("ERR_REGISTRY_MISMATCH", message, {"snapshot": snapshot.id})
         for name in attached:
             _check_name(name)
-        planned = resolve(typed, tenant=tenant, snapshot=snapshot, attached=attached)
+        planned = resolve(
+            typed,
+            tenant=tenant,
+            snapshot=snapshot,
+            attached=attached,
+            default_adapter=self._default_adapter,
+        )
         self._guard_ci(typed)
         policy = snapshot.policy(typed.policy)
         for name, params in planned.params.items():
