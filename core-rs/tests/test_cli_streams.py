@@ -214,6 +214,15 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
     assert result.stderr == b""
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """SIGINT reaches children: a job in the background of a shell inherits it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_an_interrupt_ends_quietly() -> None:
     pipe = subprocess.PIPE
     command = [*COMMAND, "hash", "-"]
