@@ -1,4 +1,4 @@
-"""Runs the migrations: on the database file that the program hands over, or as SQL text.
+"""Runs the migrations: on the file or connection that the program hands over, or as SQL text.
 
 Law: one connection, closed before any other one writes.
 """
@@ -51,7 +51,16 @@ def migrate(database: Path) -> None:
             context.run_migrations()
 
 
+def migrate_over(connection: Connection) -> None:
+    """Change the database of a connection that its owner opened, and closes."""
+    context.configure(connection=connection, **RULES)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
 if context.is_offline_mode():
     write_text()
+elif "connection" in context.config.attributes:
+    migrate_over(context.config.attributes["connection"])
 else:
     migrate(context.config.attributes["database"])

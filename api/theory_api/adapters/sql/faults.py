@@ -8,8 +8,9 @@ from theory_core import TheoryError
 
 
 def unavailable(error: BaseException) -> TheoryError:
-    """`ERR_UNAVAILABLE` with the database's own name of the fault, e.g. `SQLITE_FULL`."""
-    name = getattr(error, "sqlite_errorname", None) or type(error).__name__
+    """`ERR_UNAVAILABLE` with the database's own name of the fault, e.g. `SQLITE_FULL`, `57P01`."""
+    own = getattr(error, "sqlite_errorname", None) or getattr(error, "sqlstate", None)
+    name = own or type(error).__name__
     return TheoryError("ERR_UNAVAILABLE", f"the database refused: {name}", {"reason": name})
 
 

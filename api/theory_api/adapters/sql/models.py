@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from advanced_alchemy.base import CommonTableAttributes, create_registry
-from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from theory_api.adapters.sql.columns import BYTEWISE, Digest
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The migration that leads to these tables."""
 
 
@@ -18,7 +27,13 @@ class Base(CommonTableAttributes, DeclarativeBase):
     """Base of all tables; constraints are named by convention."""
 
     registry = create_registry(
-        {str: BYTEWISE, int: BigInteger(), bytes: LargeBinary(), dict[str, int]: JSON()}
+        {
+            str: BYTEWISE,
+            int: BigInteger(),
+            bytes: LargeBinary(),
+            dict[str, int]: JSON(),
+            datetime: DateTime(timezone=True),
+        }
     )
 
 
@@ -29,6 +44,18 @@ class Shard(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     epoch: Mapped[int]
     owner: Mapped[str | None]
+
+
+class ShardLease(Base):
+    """Until when a shard's owner is believed alive; SQLite has a lock on the home instead."""
+
+    __tablename__ = "shard_lease"
+    shard: Mapped[str] = mapped_column(ForeignKey("shard.id"), primary_key=True)
+    epoch: Mapped[int]
+    owner: Mapped[str]
+    backend: Mapped[int]
+    """Process id, in the server, of the connection that appends."""
+    renewed_at: Mapped[datetime]
 
 
 class LedgerEvent(Base):

@@ -161,7 +161,7 @@ class SqlReads:
         try:
             async with self._engine.connect() as connection:
                 return (await connection.execute(query)).all()
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
             raise unavailable(getattr(error, "orig", None) or error) from error
 
     def _read(self, task: asyncio.Task[Sequence[Row[Any]]]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from theory_api.adapters.sql.exclusion import Exclusion
@@ -61,7 +62,7 @@ def require_current(database: Path) -> None:
         message = f"there is no state here yet: {database} does not exist or is empty"
         raise TheoryError("ERR_NOT_FOUND", message)
     if version != HEAD:
-        raise _other(version)
+        raise other_version(version)
 
 
 async def upgrade(database: Path, migrations: Path, exclusion: Exclusion) -> None:
@@ -89,6 +90,17 @@ def _upgrade(database: Path, migrations: Path, exclusion: Exclusion) -> None:
 
 def migrate(database: Path, migrations: Path, revision: str) -> None:
     """Run migrations up or down to a revision; the caller holds the exclusion."""
+    run_migrations({"database": database}, migrations, revision, schema_version(database))
+
+
+def run_migrations(
+    given: Mapping[str, Any], migrations: Path, revision: str, current: str | None
+) -> None:
+    """Run the history of a folder on what `given` hands to its environment.
+
+    Raises `TheoryError`: `ERR_CONFLICT` for a database at a version that the history does not
+    know, `ERR_UNAVAILABLE`.
+    """
     # Alembic takes a second to import, and nearly every start finds nothing to migrate.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
@@ -98,11 +110,10 @@ def migrate(database: Path, migrations: Path, revision: str) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(migrations).replace("%", "%%"))
-    config.attributes["database"] = database
+    config.attributes.update(given)
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    current = schema_version(database)
     if current is not None and current not in known:
-        raise _other(current)
+        raise other_version(current)
     lower = revision == "base" or (current is not None and revision < current)
     try:
         (command.downgrade if lower else command.upgrade)(config, revision)
@@ -126,6 +137,7 @@ def _foreign() -> TheoryError:
     return TheoryError("ERR_CONFLICT", "this file is not a Theory database; it stays untouched")
 
 
-def _other(version: str) -> TheoryError:
+def other_version(version: str) -> TheoryError:
+    """The refusal of a database that a newer or older program made."""
     message = f"this database is at version {version[:32]}, this program at {HEAD}: update one"
     return TheoryError("ERR_CONFLICT", message)

@@ -43,7 +43,7 @@ async def test_shards_have_epochs_of_their_own(
 async def test_an_owner_whose_epoch_is_over_writes_nothing(machine: Machine, story: Story) -> None:
     zombie, old = await claimed(machine)
     await zombie.append([story.created()], shard="s0", epoch=old)
-    machine.kill(zombie)
+    await machine.kill(zombie)
     heir, epoch = await claimed(machine, "o2")
     assert epoch == old + 1
     pause = story.append(ev.PlanPaused(by="local", reason="x"))
@@ -55,7 +55,7 @@ async def test_an_owner_whose_epoch_is_over_writes_nothing(machine: Machine, sto
 
 async def test_a_zombie_s_release_does_not_touch_its_heir(machine: Machine, story: Story) -> None:
     zombie, old = await claimed(machine)
-    machine.kill(zombie)
+    await machine.kill(zombie)
     heir, epoch = await claimed(machine, "o2")
     await zombie.release("s0", old)
     await heir.append([story.created()], shard="s0", epoch=epoch)

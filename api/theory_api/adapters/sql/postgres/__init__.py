@@ -1,0 +1,1 @@
+"""PostgreSQL through asyncpg: the writer's side, for many processes on one database."""

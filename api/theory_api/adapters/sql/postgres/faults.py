@@ -1,0 +1,62 @@
+"""What PostgreSQL and its driver say, as the project's errors: certain, or in doubt."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import asyncpg
+
+from theory_core import TheoryError
+
+_GONE: Final = ("08", "57P")
+"""Classes of errors after which the session is over: what it had begun may have been committed."""
+
+_AGAIN: Final = frozenset({"40001", "40P01"})
+"""Serialization failure, deadlock: the same transaction may pass a moment later."""
+
+Unanswered = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, EOFError, TimeoutError)
+"""Everything that a connection may raise."""
+
+
+class DoubtfulError(Exception):
+    """The server did not say how it ended: the connection must go, the truth be read."""
+
+
+def certain(error: BaseException) -> bool:
+    """Whether the server itself answered that nothing was done."""
+    state = getattr(error, "sqlstate", None)
+    return (
+        isinstance(error, asyncpg.PostgresError)
+        and state is not None
+        and not state.startswith(_GONE)
+    )
+
+
+def passing(error: BaseException) -> bool:
+    """Whether the same transaction may simply be tried again."""
+    return getattr(error, "sqlstate", None) in _AGAIN
+
+
+def unavailable(error: BaseException) -> TheoryError:
+    """`ERR_UNAVAILABLE` with the name of the fault, e.g. `57P01` or `TimeoutError`."""
+    name = getattr(error, "sqlstate", None) or type(error).__name__
+    return TheoryError("ERR_UNAVAILABLE", f"the database refused: {name}", {"reason": name})
+
+
+def refused(error: BaseException) -> TheoryError:
+    """An answer that nothing was done, in the words of the port.
+
+    `ERR_BUDGET_EXCEEDED` for a balance, `ERR_NOT_WRITER` for the fence, `ERR_CONFLICT` for rows
+    that are not those that the writer believes in, `ERR_UNAVAILABLE` for everything else.
+    """
+    state = str(getattr(error, "sqlstate", ""))
+    constraint = str(getattr(error, "constraint_name", "") or "")
+    if state == "TH001":
+        return TheoryError("ERR_NOT_WRITER", "another process has become the writer")
+    if state == "TH003" or constraint.startswith("ck_balance_"):
+        message = "budget exceeded: the database refused to move a balance; nothing was written"
+        return TheoryError("ERR_BUDGET_EXCEEDED", message)
+    if state == "TH002" or state.startswith("23"):
+        message = "the database holds other rows than the writer believes"
+        return TheoryError("ERR_CONFLICT", message, {"reason": constraint or state})
+    return unavailable(error)
