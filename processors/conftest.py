@@ -1,6 +1,6 @@
 """Run a processor's provider directly, as the runtime would."""
 
-# ruff: noqa: INP001 - tests are not a package
+
 
 from __future__ import annotations
 

@@ -19,7 +19,10 @@ _LANES: Final = ("build", "dev", "staging", "main")
 
 VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     "home": ("THEORY_HOME", "folder that holds all state; default .theory"),
-    "database_url": ("THEORY_DATABASE_URL", "sqlite:///PATH; default {home}/theory.db"),
+    "database_url": (
+        "THEORY_DATABASE_URL",
+        "sqlite:///PATH or postgresql://USER@HOST:PORT/NAME; default {home}/theory.db",
+    ),
     "log_level": ("THEORY_LOG", "debug, info, warning or error"),
     "lane": ("THEORY_LANE", "lane of one-shot runs: build, dev, staging or main"),
     "run_target": ("RUN_TARGET", "default of --adapter; process"),
@@ -34,13 +37,27 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
 """Setting -> its environment name and meaning: the one list that help and docs are made of."""
 
 
+@dataclass(frozen=True, slots=True)
+class PostgresUrl:
+    """Where a PostgreSQL database is; as text it is without its password."""
+
+    url: str = field(repr=False)
+
+    def __str__(self) -> str:
+        """User, host, port and name: what may be logged."""
+        parts = urlsplit(self.url)
+        user = f"{parts.username}@" if parts.username else ""
+        port = f":{parts.port}" if parts.port else ""
+        return f"postgresql://{user}{parts.hostname or ''}{port}{parts.path}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What a process was told; nothing reads the environment after this."""
 
     home: Path
-    database: Path
-    """The SQLite file."""
+    database: Path | PostgresUrl
+    """The SQLite file, or the server that many processes share."""
     log_level: str
     lane: str
     run_target: str
@@ -63,7 +80,8 @@ class Settings:
         """The settings as one flat record for the `config.resolved` event."""
         names = (entry.name for entry in fields(self) if entry.name != "environment")
         values = ((name, getattr(self, name)) for name in names)
-        return {name: str(value) if isinstance(value, Path) else value for name, value in values}
+        texts = (Path, PostgresUrl)
+        return {name: str(value) if isinstance(value, texts) else value for name, value in values}
 
 
 def read(
@@ -118,13 +136,19 @@ def _folder(told: str, name: str) -> Path:
     return Path(told).expanduser().absolute() if told else assets(name)
 
 
-def _database(url: str, home: Path) -> Path:
-    """The file of a `sqlite:///` address (three slashes: relative, four: absolute)."""
+def _database(url: str, home: Path) -> Path | PostgresUrl:
+    """The file of a `sqlite:///` address (three slashes: relative, four: absolute), or a server."""
     if not url:
         return home / "theory.db"
-    parts = urlsplit(url)
-    if parts.scheme != "sqlite" or parts.netloc or not parts.path.strip("/"):
-        message = "this version keeps its truth in SQLite: database_url is sqlite:///PATH"
+    try:
+        parts = urlsplit(url)
+        known = parts.port is None or parts.port > 0
+    except ValueError:
+        known = False
+    if known and parts.scheme in {"postgresql", "postgres"} and parts.path.strip("/"):
+        return PostgresUrl(url)
+    if not known or parts.scheme != "sqlite" or parts.netloc or not parts.path.strip("/"):
+        message = "the truth is in SQLite or PostgreSQL: " + VARIABLES["database_url"][1]
         raise TheoryError("ERR_INPUTS", message, {"variable": VARIABLES["database_url"][0]})
     return Path(unquote(parts.path[1:])).expanduser().absolute()
 

@@ -16,6 +16,9 @@ from theory_api.adapters.files.scratch import FileScratch
 from theory_api.adapters.memory.intakes import MemoryIntakes
 from theory_api.adapters.process import ProcessWsAdapter, folder_resolver
 from theory_api.adapters.process.transport import EnvironmentSource
+from theory_api.adapters.sql.postgres import migrate
+from theory_api.adapters.sql.postgres.read import read_only as postgres_reads
+from theory_api.adapters.sql.postgres.truth import PostgresTruth
 from theory_api.adapters.sql.read import SqlReads, read_only
 from theory_api.adapters.sql.truth import SqliteTruth
 from theory_api.adapters.sql.upgrade import require_current, upgrade
@@ -34,7 +37,7 @@ from theory_api.services.plans import PlanCommands
 from theory_api.services.queries import Holds, Queries
 from theory_api.services.runs import Runs
 from theory_api.services.world import Worlds
-from theory_api.settings import VARIABLES, Settings
+from theory_api.settings import VARIABLES, PostgresUrl, Settings
 from theory_core import TheoryError
 
 log = structlog.get_logger(__name__)
@@ -105,7 +108,10 @@ async def open_reader(settings: Settings) -> AsyncIterator[Reader]:
     database of another version, `ERR_UNAVAILABLE`.
     """
     start_logging(settings)
-    require_current(settings.database)
+    if isinstance(settings.database, PostgresUrl):
+        await migrate.require_current(settings.database.url)
+    else:
+        require_current(settings.database)
     async with _reads(settings) as read:
         artifacts = FileArtifacts(Home(settings.home).artifacts)
         yield _reader(settings, read, artifacts)
@@ -131,11 +137,8 @@ async def open_engine(
     secrets = _secrets(settings, snapshot)
     start_logging(settings, secrets.values())
     home = open_home(settings.home)
-    lock = home.lock(settings.database)
-    settings.database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    await upgrade(settings.database, settings.migrations, lock)
     async with contextlib.AsyncExitStack() as stack:
-        truth = SqliteTruth(settings.database, lock)
+        truth = await _truth(settings, home)
         stack.push_async_callback(truth.close)
         read = await stack.enter_async_context(_reads(settings))
         artifacts = FileArtifacts(home.artifacts)
@@ -206,9 +209,25 @@ def _services(
     )
 
 
+async def _truth(settings: Settings, home: Home) -> SqliteTruth | PostgresTruth:
+    """The store that this process writes to, its tables made or brought up to date."""
+    database = settings.database
+    if isinstance(database, PostgresUrl):
+        await migrate.upgrade(database.url, settings.migrations)
+        return PostgresTruth(database.url)
+    lock = home.lock(database)
+    database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    await upgrade(database, settings.migrations, lock)
+    return SqliteTruth(database, lock)
+
+
 @contextlib.asynccontextmanager
 async def _reads(settings: Settings) -> AsyncIterator[SqlReads]:
-    read = SqlReads(read_only(settings.database))
+    database = settings.database
+    if isinstance(database, PostgresUrl):
+        read = SqlReads(postgres_reads(database.url))
+    else:
+        read = SqlReads(read_only(database))
     try:
         yield read
     finally:

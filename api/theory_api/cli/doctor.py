@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sqlite3
@@ -16,7 +17,7 @@ import rich_click as click
 from theory_api.cli import tables
 from theory_api.cli.failures import FAILED, remedy
 from theory_api.cli.options import Told, shared, told
-from theory_api.settings import Settings
+from theory_api.settings import PostgresUrl, Settings
 from theory_core import UNICODE, TheoryError
 
 _SPACE: Final = 1 << 30
@@ -69,16 +70,37 @@ def _home(settings: Settings) -> Iterator[Finding]:
 
 
 def _truth(settings: Settings) -> Iterator[Finding]:
-    if not settings.database.exists():
-        yield Finding("truth", "note", f"{settings.database} is made by the first plan")
-        return
+    database = settings.database
+    if isinstance(database, PostgresUrl):
+        yield _server(database)
+    elif not database.exists():
+        yield Finding("truth", "note", f"{database} is made by the first plan")
+    else:
+        yield _file(database)
+
+
+def _file(database: Path) -> Finding:
     try:
-        with sqlite3.connect(f"{settings.database.as_uri()}?mode=ro", uri=True) as connection:
+        with sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True) as connection:
             plans = connection.execute("SELECT count(*) FROM plan").fetchone()[0]
     except sqlite3.Error as error:
-        yield Finding("truth", "wrong", f"{settings.database}: {error}")
-    else:
-        yield Finding("truth", "ok", f"{settings.database}, {plans} plans")
+        return Finding("truth", "wrong", f"{database}: {error}")
+    return Finding("truth", "ok", f"{database}, {plans} plans")
+
+
+def _server(database: PostgresUrl) -> Finding:
+    from theory_api.adapters.sql.postgres.inspect import inspect  # noqa: PLC0415 - a driver
+
+    try:
+        seen = asyncio.run(inspect(database.url))
+    except TheoryError as error:
+        return Finding("truth", "wrong", f"{database}: {error.code}: {error.message}")
+    if seen.unsafe:
+        text = f"{database}: the server loses commits in a crash: {', '.join(seen.unsafe)}"
+        return Finding("truth", "wrong", text)
+    if seen.plans is None:
+        return Finding("truth", "note", f"{database}: the first plan makes its tables")
+    return Finding("truth", "ok", f"{database}, {seen.version}, {seen.plans} plans")
 
 
 def _registry(settings: Settings) -> Iterator[Finding]:

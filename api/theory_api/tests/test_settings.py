@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from theory_api.settings import VARIABLES, Settings, assets, read
+from theory_api.settings import VARIABLES, PostgresUrl, Settings, assets, read
 from theory_core import TheoryError
 
 
@@ -26,7 +26,9 @@ def test_the_database_lies_in_the_home_unless_it_is_named() -> None:
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("THEORY_DATABASE_URL", "postgresql://u:hunter2@db/x"),
+        ("THEORY_DATABASE_URL", "mysql://u:hunter2@db/x"),
+        ("THEORY_DATABASE_URL", "postgresql://u:hunter2@db"),
+        ("THEORY_DATABASE_URL", "postgresql://u:hunter2@db:port/x"),
         ("THEORY_DATABASE_URL", "sqlite://"),
         ("THEORY_LOG", "loud"),
         ("THEORY_LANE", "prod"),
@@ -54,6 +56,15 @@ def test_a_person_at_a_terminal_sees_errors_only() -> None:
     assert read({}).log_level == "info"
     assert read({}, interactive=True).log_level == "error"
     assert read({"THEORY_LOG": "debug"}, interactive=True).log_level == "debug"
+
+
+def test_a_server_s_password_is_in_nothing_that_is_shown() -> None:
+    given = "postgresql://u:hunter2@db:5433/theory?sslmode=require&password=hunter2"
+    settings = read({"THEORY_DATABASE_URL": given})
+    assert isinstance(settings.database, PostgresUrl)
+    assert settings.database.url == given
+    assert settings.resolved()["database"] == "postgresql://u@db:5433/theory"
+    assert "hunter2" not in f"{settings!r} {settings.resolved()}"
 
 
 def test_every_variable_belongs_to_a_setting() -> None:
