@@ -14,7 +14,14 @@ _GONE: Final = ("08", "57P")
 _AGAIN: Final = frozenset({"40001", "40P01"})
 """Serialization failure, deadlock: the same transaction may pass a moment later."""
 
-Unanswered = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, EOFError, TimeoutError)
+Unanswered = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    EOFError,
+    TimeoutError,
+)
 """Everything that a connection may raise."""
 
 
