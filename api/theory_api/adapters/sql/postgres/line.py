@@ -162,8 +162,7 @@ class Line:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         """A caller that left does not make an answer an unhandled error."""
         self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()
+        _heard(task)
 
 
 async def _within(seconds: float, work: Awaitable[T], connection: asyncpg.Connection) -> T:
@@ -186,4 +185,11 @@ async def _within(seconds: float, work: Awaitable[T], connection: asyncpg.Connec
 async def _cut(task: asyncio.Future[Any], connection: asyncpg.Connection) -> None:
     connection.terminate()
     task.cancel()
+    task.add_done_callback(_heard)
     await asyncio.wait({task}, timeout=_FAREWELL_S)
+
+
+def _heard(task: asyncio.Future[Any]) -> None:
+    """What a cut connection had to say is of no more use."""
+    if not task.cancelled():
+        task.exception()

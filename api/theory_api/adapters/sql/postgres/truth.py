@@ -61,7 +61,7 @@ class PostgresTruth:
         self._held: dict[str, tuple[int, str]] = {}
         self._closed = False
         self._appending = Line(url, WRITER, deadline_s=deadline_s, opened=self._opened)
-        self._claiming = Line(url, "theory-claims", deadline_s=deadline_s)
+        self._claiming = Line(url, "theory-claims")
         self._reading = [Line(url, "theory-reads", deadline_s=deadline_s) for _ in range(_READERS)]
 
     async def claim(self, shard: str, owner: str) -> int:
