@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from theory_api.adapters.memory.tables import PlanTables
 from theory_api.domain.projection import Changes
 from theory_api.domain.values import TERMINAL_PLAN
+from theory_api.ports.folds import Fold
 from theory_api.ports.truth import Append, BalanceRow, IdempotencyRow, StoredEvent
 from theory_core import TheoryError
 
@@ -25,6 +26,7 @@ class MemoryDatabase:
     plans: dict[str, PlanTables] = field(default_factory=dict)
     requests: dict[tuple[str, str], IdempotencyRow] = field(default_factory=dict)
     shards: dict[str, _Shard] = field(default_factory=dict)
+    folds: dict[str, Fold] = field(default_factory=dict)
 
     def bury(self, shard: str) -> None:
         """The owner's process died: nobody holds the shard, its epoch stays."""
