@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
@@ -65,6 +65,15 @@ class Plans:
             self.aside[plan] = fault
             failure, detail = "error." + fault.code, fault.detail or {}
             log.error(failure, plan=plan, seq=detail.get("seq"), reason=fault.message)
+
+    async def trusting(self, plan: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work`; a fault of it is only this plan's own once the plan is set aside."""
+        try:
+            await work()
+        except TheoryError as error:
+            if plan not in self.aside:
+                raise
+            log.warning("plan.left", plan=plan, code=error.code, reason=error.message)
 
     def forget(self, plans: Iterable[str]) -> None:
         """Fold these anew when they are asked for; what was acknowledged of them stays known."""

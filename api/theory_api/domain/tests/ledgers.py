@@ -61,6 +61,9 @@ def command(book: Book, verb: str, name: str, end: str, amounts: Mapping[str, in
             ident = entry.execution_id or book.admission(name).execution_id
             error = None if end == "succeeded" else BROKE
             return book.completion(ident, end, amounts, error=error)
+        case "orphan":
+            ident = entry.execution_id or book.admission(name).execution_id
+            return cmd.Orphan(plan=PLAN, execution_id=ident, error=BROKE)
         case "topup":
             return cmd.TopUp(plan=PLAN, by="me", amount=amounts)
         case "pause":

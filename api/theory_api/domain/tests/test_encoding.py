@@ -37,7 +37,7 @@ def books(draw: st.DrawFn) -> Book:
     book = Book(*draw(proposals()), limit={"usd_micro": 60}, policy=draw(policies))
     names = st.sampled_from(sorted(book.state.transitions))
     for _ in range(draw(st.integers(0, 30))):
-        verb = draw(st.sampled_from((*VERBS, "refuse", "cancel", "conclude")))
+        verb = draw(st.sampled_from((*VERBS, "orphan", "refuse", "cancel", "conclude")))
         asked = draw(usages) if verb == "complete" else {"usd_micro": draw(st.integers(1, 20))}
         with contextlib.suppress(TheoryError):
             book.do(command(book, verb, draw(names), draw(st.sampled_from(ENDS)), asked))
