@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from theory_api.adapters.memory.truth import MemoryDatabase
 from theory_api.ports.folds import Fold
 
 
 class MemoryFolds:
-    """Implements `theory_api.ports.folds.FoldStore`."""
+    """Implements `theory_api.ports.folds.FoldStore` over a mapping that others may share."""
 
-    def __init__(self, database: MemoryDatabase) -> None:
-        self._folds = database.folds
+    def __init__(self, folds: dict[str, Fold]) -> None:
+        self._folds = folds
 
     async def put(self, folds: Sequence[Fold]) -> None:
         """Keep folds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from theory_api.adapters.memory.folds import MemoryFolds
 from theory_api.adapters.memory.tables import PlanTables
 from theory_api.domain.projection import Changes
 from theory_api.domain.values import TERMINAL_PLAN
@@ -41,6 +42,8 @@ class MemoryTruth:
 
     def __init__(self, database: MemoryDatabase | None = None) -> None:
         self.database = database or MemoryDatabase()
+        self.folds = MemoryFolds(self.database.folds)
+        """The same database's folds."""
         self._held: dict[str, int] = {}
         self._closed = False
 
