@@ -105,9 +105,7 @@ class Recovery:
                 if self._writer.lost is not None:
                     return
                 labels = {"execution_id": name, "plan": plan, "adapter": attempt.adapter}
-                log.warning(
-                    "execution.undecided", **labels, code=error.code, reason=error.message
-                )
+                log.warning("execution.undecided", **labels, code=error.code, reason=error.message)
 
     async def _one(self, plan: str, attempt: Attempting) -> None:
         """A complete outcome note settles as it says.
