@@ -33,6 +33,10 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     "wheels": ("THEORY_WHEELS", "folder of the theory-core and theory-runtime wheels"),
     "cache": ("THEORY_CACHE", "folder of processor environments; default ~/.cache/theory"),
     "parallel": ("THEORY_PARALLEL", "executions at once; default 4"),
+    "ledger_heads": (
+        "THEORY_LEDGER_HEADS",
+        "file of `theory ledger head`: nothing is written to ledgers that are behind it",
+    ),
 }
 """Setting -> its environment name and meaning: the one list that help and docs are made of."""
 
@@ -69,6 +73,8 @@ class Settings:
     migrations: Path
     cache: Path
     parallel: int
+    ledger_heads: Path | None
+    """The heads that the ledgers must still have before anything is written."""
     platform: str
     """`amd64` or `arm64`, or what the machine calls itself."""
     principal: str = "local"
@@ -81,7 +87,8 @@ class Settings:
         names = (entry.name for entry in fields(self) if entry.name != "environment")
         values = ((name, getattr(self, name)) for name in names)
         texts = (Path, PostgresUrl)
-        return {name: str(value) if isinstance(value, texts) else value for name, value in values}
+        told = ((name, "" if value is None else value) for name, value in values)
+        return {name: str(value) if isinstance(value, texts) else value for name, value in told}
 
 
 def read(
@@ -117,6 +124,7 @@ def read(
         migrations=assets("migrations"),
         cache=Path(told("cache", str(cache))).expanduser().absolute(),
         parallel=_count("parallel", told("parallel", "4")),
+        ledger_heads=_file(told("ledger_heads", "")),
         platform=_platform(platform.machine()),
         environment=dict(environ),
     )
@@ -130,6 +138,10 @@ def assets(name: str) -> Path:
         return packaged
     checkout = package.parents[1]
     return checkout / ("dist" if name == "wheels" else name)
+
+
+def _file(told: str) -> Path | None:
+    return Path(told).expanduser().absolute() if told else None
 
 
 def _folder(told: str, name: str) -> Path:

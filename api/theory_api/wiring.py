@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from theory_api.ports.adapter import Adapter
 from theory_api.ports.registry import Snapshots
 from theory_api.scheduler.context import Context, Notice, Pace
 from theory_api.scheduler.engine import Engine
+from theory_api.scheduler.verification import Verification
+from theory_api.services.heads import compare, parse
 from theory_api.services.ledger import Ledgers
 from theory_api.services.plans import PlanCommands
 from theory_api.services.queries import Holds, Queries
@@ -124,14 +127,17 @@ async def open_engine(
     on_notice: Callable[[Notice], None] = lambda _notice: None,
     admitting: bool = True,
     environments: EnvironmentSource | None = None,
+    verifying: bool = False,
 ) -> AsyncIterator[Services]:
     """Own a home: unfinished plans go on, and commands are taken until the block ends.
 
     `on_notice` hears what happens inside preparations and runs. With `admitting` off nothing new
     starts: open work is settled and commands are judged. `environments` gives processors their
-    interpreters; by default they are made below the cache. Raises `TheoryError`: `ERR_NOT_WRITER`
+    interpreters; by default they are made below the cache. With `verifying` all ledgers are gone
+    over, again and again, in the background. Raises `TheoryError`: `ERR_CHAIN_REGRESSION`, with
+    nothing written, when the ledgers are behind the heads that the settings name; `ERR_NOT_WRITER`
     while another process owns the home, `ERR_INPUTS` for a registry or a setting that does not
-    fit, `ERR_STORAGE`, `ERR_UNAVAILABLE`, `ERR_CHAIN_BROKEN` when a ledger does not verify.
+    fit, `ERR_STORAGE`, `ERR_UNAVAILABLE`.
     """
     snapshot = load_registry(settings.registry)
     secrets = _secrets(settings, snapshot)
@@ -141,6 +147,7 @@ async def open_engine(
         truth = await _truth(settings, home)
         stack.push_async_callback(truth.close)
         read = await stack.enter_async_context(_reads(settings))
+        await _hold_to_heads(settings, read)
         artifacts = FileArtifacts(home.artifacts)
         intakes = MemoryIntakes(artifacts)
         process = ProcessWsAdapter(
@@ -165,7 +172,14 @@ async def open_engine(
             notify=on_notice,
         )
         engine = Engine(
-            truth, read, context, shard=SHARD, owner=fresh("owner-"), admitting=admitting
+            truth,
+            read,
+            context,
+            shard=SHARD,
+            owner=fresh("owner-"),
+            admitting=admitting,
+            folds=truth.folds,
+            verification=Verification(read, context.clock) if verifying else None,
         )
         stack.push_async_callback(engine.stop)
         stack.push_async_callback(engine.drain)
@@ -219,6 +233,24 @@ async def _truth(settings: Settings, home: Home) -> SqliteTruth | PostgresTruth:
     database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     await upgrade(database, settings.migrations, lock)
     return SqliteTruth(database, lock)
+
+
+async def _hold_to_heads(settings: Settings, read: SqlReads) -> None:
+    """Law: whoever keeps heads is not written for by a store that lost what they name."""
+    file = settings.ledger_heads
+    if file is None:
+        return
+    try:
+        kept = parse(await asyncio.to_thread(file.read_bytes))
+    except OSError as error:
+        variable = VARIABLES["ledger_heads"][0]
+        message = (
+            f"{variable} names {file}, which cannot be read: {error.strerror}; make it with"
+            " `theory ledger head --out`, or empty for no heads"
+        )
+        raise TheoryError("ERR_INPUTS", message, {"variable": variable}) from error
+    await compare(read, kept)
+    log.info("heads.compared", file=str(file), plans=len(kept))
 
 
 @contextlib.asynccontextmanager

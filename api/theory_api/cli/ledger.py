@@ -95,10 +95,19 @@ def _stored(given: Told, name: str, head: tuple[int, str] | None) -> int:
 
 @ledger.command()
 @shared
-@click.argument("name", metavar="PLAN")
+@click.argument("name", metavar="[PLAN]", required=False)
+@click.option("--out", metavar="FILE", help="Write all heads there, in place of what it held.")
 @told
-def head(given: Told, name: str) -> int:
-    """Print the newest event's SEQ:HASH: keep it elsewhere to anchor a later verdict."""
+def head(given: Told, name: str | None, out: str | None) -> int:
+    """Print a plan's newest event's SEQ:HASH, or a line of JSON for every plan.
+
+    Keep either elsewhere: SEQ:HASH anchors a later verdict (`--expect-head`); the lines, named by
+    THEORY_LEDGER_HEADS, keep a database that lost events from being written to.
+    """
+    if name is None:
+        return _heads(given, out)
+    if out is not None:
+        raise click.UsageError("--out takes the heads of all plans: leave PLAN away")
     settings = given.settings()
     address = sources.plan(name, tenant=settings.tenant)
 
@@ -112,6 +121,22 @@ def head(given: Told, name: str) -> int:
         return 0
 
     return run(work())
+
+
+def _heads(given: Told, out: str | None) -> int:
+    async def work() -> bytes:
+        async with reader(given.settings()) as services:
+            return b"".join([line async for line in services.ledgers.heads()])
+
+    lines = run(work())
+    if out is None:
+        click.echo(lines, nl=False)
+        return 0
+    # Whoever reads it sees all of the old heads or all of the new ones.
+    fresh = Path(out + ".new")
+    write(fresh, lines)
+    fresh.replace(out)
+    return 0
 
 
 def write(path: Path, data: bytes) -> None:

@@ -131,6 +131,14 @@ class Complete(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Orphan(Command):
+    """Nobody can confirm that an attempt was stopped; its end is reported later."""
+
+    execution_id: str
+    error: Fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Conclude(Command):
     """Every transition is terminal and the goal was evaluated."""
 

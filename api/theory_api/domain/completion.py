@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from theory_api.domain import events as ev
-from theory_api.domain.commands import Complete
+from theory_api.domain.commands import Complete, Orphan
 from theory_api.domain.decision import Decision, Delay, Draft, portions
 from theory_api.domain.predicates import stale
 from theory_api.domain.settlement import excess, retry_delay_ms, settle
@@ -30,18 +32,17 @@ def complete(state: PlanState, command: Complete) -> Decision:
     if attempt is None:
         return _late(state, command)
     entry = state.transitions[attempt.transition]
+    if attempt.ended is not None:
+        command = _told(command)
     if command.outcome == "succeeded":
         _check_verdicts(entry, command)
         if stale(state, command.verdicts, attempt.transition):
             return Decision(stale=True)
     draft = Draft(state)
-    about: ev.About = {
-        "execution_id": attempt.execution_id,
-        "transition": attempt.transition,
-        "attempt": attempt.attempt,
-    }
+    about = _about(attempt)
     _produce(draft, about, attempt, command)
-    draft.emit(_ended(about, command))
+    if attempt.ended is None:
+        draft.emit(_ended(about, command))
     for verdict in command.verdicts:
         draft.emit(
             ev.PredicateChecked(
@@ -58,6 +59,33 @@ def complete(state: PlanState, command: Complete) -> Decision:
         by, reason = state.cancel
         draft.emit(ev.PlanCancelled(by=by, reason=reason))
     return draft.done()
+
+
+def orphan(state: PlanState, command: Orphan) -> Decision:
+    """End an attempt that cannot be confirmed stopped.
+
+    Law: its hold and its leases stay until a completion reports that nothing of it runs any more.
+    """
+    attempt = state.open.get(command.execution_id)
+    if attempt is None or attempt.ended is not None:
+        return Decision()
+    return Decision((ev.ExecutionOrphaned(**_about(attempt), error=command.error),))
+
+
+def _told(command: Complete) -> Complete:
+    """Law: an end that was told is final; whatever is reported after it only settles the hold."""
+    lost = Fault(code="ERR_ORPHANED", message="it could not be confirmed stopped when it had to be")
+    return replace(
+        command, outcome="orphaned", error=lost, outputs=(), records=(), verdicts=(), receipt=None
+    )
+
+
+def _about(attempt: Attempting) -> ev.About:
+    return {
+        "execution_id": attempt.execution_id,
+        "transition": attempt.transition,
+        "attempt": attempt.attempt,
+    }
 
 
 def _late(state: PlanState, command: Complete) -> Decision:

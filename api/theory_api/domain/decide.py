@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from theory_api.domain import commands as cmd
 from theory_api.domain import events as ev
 from theory_api.domain.admission import admit, refuse
-from theory_api.domain.completion import complete
+from theory_api.domain.completion import complete, orphan
 from theory_api.domain.decision import Decision, Draft, Stop
 from theory_api.domain.evolve import evolve
 from theory_api.domain.predicates import stale
@@ -42,6 +42,8 @@ def decide(state: PlanState, command: cmd.Command) -> Decision:
             return refuse(state, command)
         case cmd.Complete():
             return complete(state, command)
+        case cmd.Orphan():
+            return orphan(state, command)
         case cmd.Conclude():
             return _conclude(state, command)
         case _:

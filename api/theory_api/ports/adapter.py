@@ -18,6 +18,9 @@ class Standing(StrEnum):
     """It certainly never started: its hold may be voided."""
     RUNNING = "running"
     """Its work may still be going on; `cancel` ends it."""
+    ATTACHABLE = "attachable"
+    """It runs, or has ended with its result kept, and `invoke` takes it up again: with the same
+    execution id it starts nothing, hands on what is still to come, and returns the envelope."""
     GONE = "gone"
     """It may have started, and nothing of it runs any more."""
 

@@ -230,5 +230,8 @@ class ReadModel(Protocol):
     async def events(self, plan: str, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """Events with `seq > after`, in order."""
 
+    async def heads(self, named: Sequence[tuple[str, int]]) -> list[Head]:
+        """Those of these events, each (plan, seq), that the ledger itself holds, in any order."""
+
     async def close(self) -> None:
         """Close every connection."""

@@ -43,6 +43,12 @@ class Pace:
     """Between two looks at admission predicates that were false."""
     stop_grace_s: float = 30.0
     """How long a confirmed stop may take before the execution counts as orphaned."""
+    overtime_s: float = 120.0
+    """After a run's own timeout, until it is stopped though its adapter has not returned."""
+    recovery_s: float = 1.0
+    """How long a start waits for decisions about open executions; they go on behind it."""
+    recovering: int = 256
+    """Open executions of an earlier owner that are decided about at once."""
 
 
 @dataclass(frozen=True, slots=True)

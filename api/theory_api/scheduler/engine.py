@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from typing import Any
 
 import structlog
 
@@ -11,11 +12,16 @@ from theory_api.domain.commands import Command
 from theory_api.domain.runnable import Blocked
 from theory_api.domain.state import PlanState
 from theory_api.domain.values import TERMINAL_PLAN
+from theory_api.ports.folds import FoldStore
 from theory_api.ports.truth import IdempotencyRow, ReadModel, StoredEvent, TruthStore
 from theory_api.scheduler.context import Context
+from theory_api.scheduler.folding import Folding
 from theory_api.scheduler.hub import Hub
-from theory_api.scheduler.recovery import recover, tidy
+from theory_api.scheduler.keeping import Keeper
+from theory_api.scheduler.recovery import Recovery
 from theory_api.scheduler.runner import Runner
+from theory_api.scheduler.stopping import within
+from theory_api.scheduler.verification import Verification, Verified
 from theory_api.scheduler.writer import Answer, Committed, Writer
 from theory_core import TheoryError
 
@@ -38,9 +44,16 @@ class Engine:
         shard: str,
         owner: str,
         admitting: bool = True,
+        folds: FoldStore | None = None,
+        verification: Verification | None = None,
     ) -> None:
-        """With `admitting` off nothing new starts: open work is settled, commands are judged."""
+        """With `admitting` off nothing new starts: open work is settled, commands are judged.
+
+        `folds` shortens starts; `verification` goes over all ledgers while the engine runs.
+        """
         self._admitting = admitting
+        self._folds = folds
+        self._verification = verification
         self._store = store
         self._read = read
         self._context = context
@@ -49,33 +62,72 @@ class Engine:
         self._hub = Hub(self._page)
         self._writer: Writer | None = None
         self._runner: Runner | None = None
+        self._recovery: Recovery | None = None
+        self._keeper: Keeper | None = None
         self._loop: asyncio.Task[None] | None = None
+        self._chores: list[asyncio.Task[None]] = []
+        self._started = False
         self.fault: BaseException | None = None
         self.stopped = asyncio.Event()
 
     async def start(self) -> None:
         """Become the owner of the shard and take up what was left unfinished.
 
-        Raises `TheoryError` `ERR_NOT_WRITER` while another process holds it, `ERR_CHAIN_BROKEN`
-        when a plan's ledger does not verify.
+        Ready means: every open plan is folded, its chain verified, and open executions are being
+        decided about, which goes on behind the start where it takes long. A plan whose ledger does
+        not verify is set aside, the others go on. Raises `TheoryError` `ERR_NOT_WRITER` while
+        another process holds the shard, `ERR_UNAVAILABLE`.
         """
+        context, clock = self._context, self._context.clock
         epoch = await self._store.claim(self._shard, self._owner)
+        folding = Folding(self._store, self._folds)
         writer = Writer(
             self._store,
-            self._context.clock,
+            clock,
             shard=self._shard,
             epoch=epoch,
             on_commit=self._committed,
             on_doubt=self._doubted,
+            folding=folding,
         )
-        runner = Runner(self._context, writer, owner=self._owner, admitting=self._admitting)
+        runner = Runner(context, writer, owner=self._owner, admitting=self._admitting)
         runner.failed = self._failed
         self._writer, self._runner = writer, runner
         self._loop = asyncio.create_task(writer.run())
         self._loop.add_done_callback(self._loop_ended)
-        for plan in await self._store.open_plans(self._shard):
-            await recover(self._context, writer, runner, plan)
-        await tidy(self._context, runner)
+        recovery = Recovery(context, writer, runner, attaching=self._admitting)
+        self._recovery = recovery
+        await self._load(folding, writer)
+        for plan in writer.plans.folded.values():
+            recovery.take(plan.state)
+        self._chore(recovery.run())
+        if self._folds is not None:
+            self._keeper = Keeper(self._folds, folding, writer.plans, clock)
+            self._chore(self._keeper.run())
+        if self._verification is not None:
+            self._chore(self._verification.run(self.set_aside))
+        self._started = True
+        looked = asyncio.ensure_future(recovery.looked.wait())
+        await within(context, context.pace.recovery_s, looked)
+        looked.cancel()
+
+    async def _load(self, folding: Folding, writer: Writer) -> None:
+        """Fold every open plan; set aside what cannot be."""
+        plans = await self._store.open_plans(self._shard)
+        async for plan, folded in folding.many(plans):
+            if not isinstance(folded, TheoryError):
+                writer.plans.adopt(folded)
+            elif folded.code == "ERR_CHAIN_BROKEN":
+                writer.plans.set_aside(plan, folded)
+            else:
+                raise folded
+        log.info("shard.loaded", shard=self._shard, plans=len(plans), aside=len(self.aside))
+
+    def _chore(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside the writer until the engine stops; its fault is the engine's."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._chore_ended)
+        self._chores.append(task)
 
     async def submit(
         self, command: Command, *, idempotency: IdempotencyRow | None = None
@@ -92,6 +144,8 @@ class Engine:
         row = await self._read.plan(plan)
         if row.status in TERMINAL_PLAN:
             return row.status
+        if plan in self.aside:
+            raise self.aside[plan]
         ending = ""
         async for event in self.subscribe(plan, after=row.head_seq):
             ending = event.kind
@@ -140,6 +194,26 @@ class Engine:
         return None if self._runner is None else self._runner.blocked(plan, transition)
 
     @property
+    def aside(self) -> Mapping[str, TheoryError]:
+        """Plans whose ledger is not what was written, and why; their commands are refused."""
+        return {} if self._writer is None else self._writer.plans.aside
+
+    @property
+    def undecided(self) -> int:
+        """Executions of an earlier owner that are still to be decided about; their holds stay."""
+        return 0 if self._recovery is None else self._recovery.left
+
+    @property
+    def verified(self) -> Verified | None:
+        """What the last walk over all ledgers found, and how old that is; None before its end."""
+        return None if self._verification is None else self._verification.newest
+
+    def set_aside(self, plan: str, fault: TheoryError) -> None:
+        """Refuse a plan's commands from now on: its ledger is not what was written."""
+        if self._writer is not None:
+            self._writer.plans.set_aside(plan, fault)
+
+    @property
     def turned(self) -> float:
         """Monotonic time of the writer's last turn, for readiness."""
         return 0.0 if self._writer is None else self._writer.turned
@@ -156,6 +230,10 @@ class Engine:
     async def stop(self) -> None:
         """Stop everything that runs here; open executions are recovered by the next owner."""
         self.stopped.set()
+        for chore in self._chores:
+            chore.cancel()
+        if self._chores:
+            await asyncio.wait(self._chores)
         if self._runner is not None:
             await self._runner.stop()
         for adapter in self._context.adapters.values():
@@ -163,6 +241,8 @@ class Engine:
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.wait({self._loop})
+        if self._keeper is not None and self.fault is None:
+            await self._keeper.last()
         if self._writer is not None:
             await self._store.release(self._shard, self._writer.epoch)
 
@@ -179,7 +259,7 @@ class Engine:
 
     def _ready(self) -> tuple[Writer, Runner]:
         self._blame()
-        if self._writer is None or self._runner is None:
+        if self._writer is None or self._runner is None or not self._started:
             raise TheoryError("ERR_UNAVAILABLE", "the scheduler has not started", {})
         if self.stopped.is_set():
             raise TheoryError("ERR_UNAVAILABLE", "the scheduler is stopping", {})
@@ -189,6 +269,8 @@ class Engine:
 
     def _committed(self, commit: Committed) -> None:
         self._hub.publish(commit.plan, commit.events)
+        if self._keeper is not None:
+            self._keeper.committed(commit)
         if self._runner is not None:
             self._runner.committed(commit)
 
@@ -204,6 +286,11 @@ class Engine:
             self.fault = error
             log.error("scheduler.failed", exc_info=error)
             self.stopped.set()
+
+    def _chore_ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and (self._writer is None or self._writer.lost is None):
+            self._failed(error)
 
     def _loop_ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():

@@ -19,7 +19,9 @@ from theory_api.scheduler.order import Order
 from theory_api.scheduler.outcome import Note
 from theory_api.scheduler.patience import patiently
 from theory_api.scheduler.reckoning import Returned, reckon
+from theory_api.scheduler.stopping import let_go, stop
 from theory_api.scheduler.trace import Trace
+from theory_core import error_envelope, loads_strict
 
 log = structlog.get_logger(__name__)
 
@@ -28,19 +30,23 @@ log = structlog.get_logger(__name__)
 class _Run:
     """What is known while an attempt runs."""
 
+    halt: asyncio.Event
+    """Set when somebody wants it stopped."""
     trace: Trace = field(default_factory=Trace)
     overrun: Fault | None = None
+    """Why the scheduler itself stops it."""
     stated: dict[str, int] = field(default_factory=dict)
     """The largest usage that the run's own frames stated."""
 
 
-async def execute(context: Context, job: Order) -> Note:
-    """Run an attempt to its end; its note is durable in the scratch on return.
+async def execute(context: Context, job: Order, halt: asyncio.Event) -> Note | None:
+    """Run an attempt to its end, which `halt` brings about; its note is durable on return.
 
-    A run that fails is a note with an error; this raises only what a store raises.
+    A run that fails is a note with an error; this raises only what a store raises. None: it had to
+    be stopped, and nobody confirms that nothing of it runs any more.
     """
     adapter = context.adapters[job.attempt.adapter]
-    run = _Run()
+    run = _Run(halt)
     started = context.clock.monotonic()
     await context.intakes.open(
         job.execution_id,
@@ -53,6 +59,8 @@ async def execute(context: Context, job: Order) -> Note:
     log.info("adapter.selected", **_labels(job))
     envelope = await _invoke(context, adapter, job, run)
     received = await context.intakes.close(job.execution_id)
+    if envelope is None:
+        return None
     duration_ms = int((context.clock.monotonic() - started) * 1000)
     back = Returned(envelope, received, run.trace, duration_ms, run.overrun, run.stated)
     note = await patiently(context, lambda: reckon(context, job, back))
@@ -69,7 +77,9 @@ def _labels(job: Order) -> dict[str, str]:
     }
 
 
-async def _invoke(context: Context, adapter: Adapter, job: Order, run: _Run) -> Mapping[str, Any]:
+async def _invoke(
+    context: Context, adapter: Adapter, job: Order, run: _Run
+) -> Mapping[str, Any] | None:
     async def on_frame(frame: Mapping[str, Any]) -> None:
         run.trace.frame(frame)
         if frame["kind"] == "Event":
@@ -94,24 +104,48 @@ async def _invoke(context: Context, adapter: Adapter, job: Order, run: _Run) -> 
         expected_oci=None,
         on_frame=on_frame,
     )
-    return await _metered(work, _meter(context, adapter, job, run))
+    envelope = await _watched(context, adapter, job, run, work)
+    orphaned = envelope is not None and envelope.get("error", {}).get("code") == "ERR_ORPHANED"
+    return None if orphaned else envelope
 
 
-async def _metered(
-    work: Coroutine[Any, Any, Mapping[str, Any]], metering: Coroutine[Any, Any, None]
-) -> Mapping[str, Any]:
-    """The outcome of `work`. Law: what nobody meters does not run; a meter that fails ends it."""
-    invoked, meter = asyncio.create_task(work), asyncio.create_task(metering)
+async def _watched(
+    context: Context,
+    adapter: Adapter,
+    job: Order,
+    run: _Run,
+    work: Coroutine[Any, Any, Mapping[str, Any]],
+) -> Mapping[str, Any] | None:
+    """The envelope of `work`; None when nobody can say whether the execution still runs.
+
+    Law: what nobody meters does not run; a meter that fails ends it. What is to be stopped has
+    `stop_grace_s` to return.
+    """
+    invoked = asyncio.create_task(work)
+    meter = asyncio.create_task(_meter(context, adapter, job, run))
+    halted = asyncio.create_task(run.halt.wait())
+    patience = context.pace.stop_grace_s
     try:
-        await asyncio.wait({invoked, meter}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({invoked, meter, halted}, return_when=asyncio.FIRST_COMPLETED)
         if not invoked.done():
-            meter.result()
-            await asyncio.wait({invoked})
+            if meter.done():
+                meter.result()
+            stopped = await stop(context, adapter, job.execution_id, invoked)
+            if not invoked.done():
+                run.trace.event("abandoned", confirmed=stopped)
+                patience = context.pace.meter_s
+                return _cancelled(job) if stopped else None
         return invoked.result()
     finally:
-        for task in (invoked, meter):
-            task.cancel()
-        await asyncio.wait({invoked, meter})
+        await let_go(context, (invoked, meter, halted), patience)
+
+
+def _cancelled(job: Order) -> Mapping[str, Any]:
+    """The envelope of a run that was stopped and whose adapter never returned it."""
+    envelope: Mapping[str, Any] = loads_strict(
+        error_envelope(job.execution_id, "ERR_CANCELLED", env_fingerprint=job.fingerprint)
+    )
+    return envelope
 
 
 def _payload(job: Order) -> dict[str, Any]:
@@ -132,15 +166,20 @@ def _payload(job: Order) -> dict[str, Any]:
 
 
 async def _meter(context: Context, adapter: Adapter, job: Order, run: _Run) -> None:
-    """Law: running usage beyond the hold stops the execution.
+    """Return when the run is to be stopped.
 
-    Only the meter stops it: a cancel waits for the run's end, and whoever hands its frames on is
-    a part of the run.
+    Laws: running usage beyond the hold stops the execution, and so does the end of its time, even
+    if its adapter never returns. Only who waits for the run stops it: a cancel waits for the run's
+    end, and whoever hands its frames on is a part of the run.
     """
+    until = context.clock.monotonic() + job.timeout_s + context.pace.overtime_s
     while run.overrun is None:
         await context.clock.sleep(context.pace.meter_s)
         _judge(job, run, adapter.measured(job.execution_id).usage)
-    await adapter.cancel(job.execution_id)
+        if run.overrun is None and context.clock.monotonic() >= until:
+            message = f"timed out: the adapter did not end it {context.pace.overtime_s:g} s later"
+            run.overrun = Fault(code="ERR_TIMEOUT", message=message)
+            run.trace.event("overtime")
 
 
 def _judge(job: Order, run: _Run, usage: Mapping[str, int]) -> None:

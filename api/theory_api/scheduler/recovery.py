@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+
 import structlog
 
-from theory_api.domain.state import Attempting
+from theory_api.domain.state import Attempting, PlanState
 from theory_api.domain.values import Fault
 from theory_api.ports.adapter import Standing
-from theory_api.scheduler.context import Context
+from theory_api.scheduler.context import PASSING, Context
 from theory_api.scheduler.outcome import Note, decode
+from theory_api.scheduler.reaping import LONGEST_S
 from theory_api.scheduler.runner import Runner
+from theory_api.scheduler.stopping import ask_to_stop
 from theory_api.scheduler.writer import Writer
 from theory_core import TheoryError
 
@@ -25,53 +30,145 @@ UNSTARTED = Fault(
 )
 
 
-async def recover(context: Context, writer: Writer, runner: Runner, plan: str) -> None:
-    """Settle every open execution of a plan: one settle or void each, no work lost or repeated.
+class Recovery:
+    """Decides about every open execution: one settle or void each, no work lost or repeated.
 
-    A complete outcome note settles as it says. Without one, work that certainly never started is
-    voided; everything else is stopped and settled at its hold, and may be retried by policy.
-    Delays before a retry begin anew: the clock that they ran on died with its owner.
+    Law: one that cannot be decided about (its adapter is away, its note unreadable) keeps its hold
+    and is looked at again; neither its plan nor anybody else waits for it.
     """
-    state = await writer.load(plan)
-    for attempt in list(state.open.values()):
-        note = await _note(context, attempt)
-        log.info("execution.recovered", execution_id=attempt.execution_id, outcome=note.outcome)
-        await runner.complete(plan, note)
-    state = await writer.load(plan)
-    for name in state.candidates:
-        runner.delay(plan, name, state.transitions[name].delay_ms)
-    runner.touch(plan)
+
+    def __init__(
+        self, context: Context, writer: Writer, runner: Runner, *, attaching: bool = True
+    ) -> None:
+        self._context = context
+        self._writer = writer
+        self._runner = runner
+        self._attaching = attaching
+        self._left: dict[str, tuple[str, Attempting]] = {}
+        self._noted: frozenset[str] = frozenset()
+        self.looked = asyncio.Event()
+        """Set once every open execution was looked at."""
+
+    @property
+    def left(self) -> int:
+        """Open executions that are not decided about yet."""
+        return len(self._left)
+
+    def take(self, state: PlanState) -> None:
+        """Take a plan up where it stands.
+
+        Delays before a retry begin anew: the clock that they ran on died with its owner.
+        """
+        for attempt in state.open.values():
+            self._left[attempt.execution_id] = (state.plan, attempt)
+        for name in state.candidates:
+            if state.transitions[name].delay_ms:
+                self._runner.delay(state.plan, name, state.transitions[name].delay_ms)
+        self._runner.touch(state.plan)
+
+    async def run(self) -> None:
+        """Decide about all of them, many at once, until none is left; then clean up behind them."""
+        pause, tidied = self._context.pace.poll_s, False
+        while self._writer.lost is None:
+            try:
+                await self._round()
+                if not tidied:
+                    await self._tidy()
+                    tidied = True
+            except TheoryError as error:
+                if error.code not in PASSING:
+                    raise
+                log.warning("recovery.waits", code=error.code, reason=error.message)
+            self.looked.set()
+            if tidied and not self._left:
+                return
+            await self._context.clock.sleep(pause)
+            pause = min(2 * pause, LONGEST_S)
+
+    async def _round(self) -> None:
+        if not self._left:
+            return
+        self._noted = frozenset(await self._context.scratch.names())
+        work = iter(list(self._left.values()))
+        hands = min(self._context.pace.recovering, len(self._left))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(hands):
+                group.create_task(self._work(work))
+
+    async def _work(self, work: Iterator[tuple[str, Attempting]]) -> None:
+        for plan, attempt in work:
+            name = attempt.execution_id
+            try:
+                await self._one(plan, attempt)
+                del self._left[name]
+            except TheoryError as error:
+                if self._writer.lost is not None:
+                    return
+                labels = {"execution_id": name, "plan": plan, "adapter": attempt.adapter}
+                log.warning("execution.undecided", **labels, code=error.code, reason=error.message)
+
+    async def _one(self, plan: str, attempt: Attempting) -> None:
+        """A complete outcome note settles as it says.
+
+        Without one, what goes on and can be taken up again is; work that certainly never started
+        is voided; everything else is stopped and settled at its hold, and may be retried by policy.
+        """
+        name = attempt.execution_id
+        saved = await self._context.scratch.load(name) if name in self._noted else None
+        if saved is not None:
+            await self._complete(plan, decode(saved))
+            return
+        adapter = self._context.adapters.get(attempt.adapter)
+        if adapter is None:
+            message = f"adapter {attempt.adapter} of an open execution is not configured here"
+            raise TheoryError("ERR_UNAVAILABLE", message, {"adapter": attempt.adapter})
+        standing = await adapter.standing(name)
+        if standing is Standing.ATTACHABLE and attempt.ended is None:
+            self._attach(plan, name)
+            return
+        if standing in {Standing.RUNNING, Standing.ATTACHABLE}:
+            grace = self._context.pace.stop_grace_s
+            never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            if not await ask_to_stop(self._context, adapter, name, seconds=grace, until=never):
+                log.warning("execution.recovered", execution_id=name, outcome="unconfirmed")
+                self._runner.reap(plan, attempt)
+                return
+        unstarted = standing is Standing.ABSENT and attempt.ended is None
+        await self._complete(plan, _lost(name, unstarted=unstarted))
+
+    def _attach(self, plan: str, name: str) -> None:
+        """Law: who only settles and leaves, leaves what runs by itself to the next owner."""
+        state = self._writer.state(plan)
+        if self._attaching and state is not None and name in state.open:
+            log.info("execution.recovered", execution_id=name, outcome="attached")
+            self._runner.begin(state, name)
+
+    async def _complete(self, plan: str, note: Note) -> None:
+        log.info("execution.recovered", execution_id=note.execution_id, outcome=note.outcome)
+        await self._runner.complete(plan, note)
+
+    async def _tidy(self) -> None:
+        """Remove what executions left that were settled but not cleaned up before a death.
+
+        Law: no secret and no process outlives its execution for longer than until the next start.
+        """
+        context, runner = self._context, self._runner
+        noted = set(await context.scratch.names())
+        for adapter in context.adapters.values():
+            for name in set(await adapter.remembered()) - self._busy():
+                await runner.release(name, adapter.name)
+                noted.discard(name)
+        for name in noted - self._busy():
+            await runner.release(name, None)
+
+    def _busy(self) -> set[str]:
+        return {*self._runner.running, *self._left}
 
 
-async def tidy(context: Context, runner: Runner) -> None:
-    """Remove what executions left that were settled but not cleaned up before their owner died.
-
-    Law: no secret and no process outlives its execution for longer than until the next start.
-    """
-    noted = set(await context.scratch.names())
-    for adapter in context.adapters.values():
-        for name in set(await adapter.remembered()) - runner.running:
-            await runner.release(name, adapter.name)
-            noted.discard(name)
-    for name in noted - runner.running:
-        await runner.release(name, None)
-
-
-async def _note(context: Context, attempt: Attempting) -> Note:
-    saved = await context.scratch.load(attempt.execution_id)
-    if saved is not None:
-        return decode(saved)
-    adapter = context.adapters.get(attempt.adapter)
-    if adapter is None:
-        message = f"adapter {attempt.adapter} of an open execution is not configured here"
-        raise TheoryError("ERR_UNAVAILABLE", message, {"adapter": attempt.adapter})
-    standing = await adapter.standing(attempt.execution_id)
-    if standing is Standing.RUNNING and not await adapter.cancel(attempt.execution_id):
-        message = "an execution of the last owner cannot be stopped"
-        raise TheoryError("ERR_UNAVAILABLE", message, {"execution_id": attempt.execution_id})
-    unstarted = standing is Standing.ABSENT
+def _lost(name: str, *, unstarted: bool) -> Note:
+    """The note of an execution that ended with its owner."""
     return Note(
-        execution_id=attempt.execution_id,
+        execution_id=name,
         outcome="void" if unstarted else "orphaned",
         measured={},
         reported={},

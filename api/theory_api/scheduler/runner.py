@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -15,7 +16,6 @@ from theory_api.domain.decision import Delay, Start, Stop
 from theory_api.domain.runnable import Blocked, hopeless, why
 from theory_api.domain.state import Attempting, PlanState
 from theory_api.domain.values import Fault
-from theory_api.ports.adapter import Adapter
 from theory_api.scheduler.context import PASSING, Context
 from theory_api.scheduler.evaluation import evaluate
 from theory_api.scheduler.execution import execute, tell
@@ -24,6 +24,7 @@ from theory_api.scheduler.inputs import MissingInputError, missing
 from theory_api.scheduler.order import order
 from theory_api.scheduler.outcome import Note, fault, unrun
 from theory_api.scheduler.patience import patiently
+from theory_api.scheduler.reaping import Reaper
 from theory_api.scheduler.writer import Committed, Writer
 from theory_core import TheoryError
 
@@ -63,7 +64,8 @@ class Runner:
         self._desks: dict[str, _Desk] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._running: set[str] = set()
-        self._stops: set[str] = set()
+        self._halts: dict[str, asyncio.Event] = {}
+        self._reaper = Reaper(context, writer, self.complete)
         self._stopping = False
         self._waiting: dict[str, None] = {}
         self._gathering = Gathering(context)
@@ -169,6 +171,9 @@ class Runner:
                 elif self._admitting:
                     await self._consider(state, desk)
             except TheoryError as error:
+                if plan in self._writer.plans.aside:
+                    self._forget(plan)
+                    return
                 if error.code not in PASSING | {"ERR_NOT_WRITER", "ERR_CONFLICT"}:
                     raise
                 log.warning("plan.waits", plan=plan, code=error.code, reason=error.message)
@@ -278,6 +283,7 @@ class Runner:
     def _free(self, name: str) -> None:
         """Give a place back to whoever waits for one."""
         self._running.discard(name)
+        self._halts.pop(name, None)
         waiting, self._waiting = self._waiting, {}
         for plan in waiting:
             self.touch(plan)
@@ -309,23 +315,32 @@ class Runner:
     def begin(self, state: PlanState, name: str) -> None:
         """Run an admitted execution in a task of its own."""
         self._running.add(name)
-        self._spawn(self._execute(state, name))
+        work = partial(self._execute, state, name)
+        self._spawn(self._writer.plans.trusting(state.plan, work))
 
     async def _execute(self, state: PlanState, name: str) -> None:
-        attempt = state.open[name]
         try:
-            note = await self._run(state, attempt)
-            await self.complete(state.plan, note)
+            note = await self._run(state, state.open[name])
+            if note is None:
+                self.reap(state.plan, state.open[name])
+            else:
+                await self.complete(state.plan, note)
         finally:
             self._free(name)
 
-    async def _run(self, state: PlanState, attempt: Attempting) -> Note:
+    async def _run(self, state: PlanState, attempt: Attempting) -> Note | None:
         """Execute an attempt; one whose order cannot be read any more ends without having run."""
+        halt = self._halts.setdefault(attempt.execution_id, asyncio.Event())
         try:
             job = await patiently(self._context, lambda: order(self._context, state, attempt))
         except TheoryError as error:
             return unrun(attempt, fault(error))
-        return await execute(self._context, job)
+        return await execute(self._context, job, halt)
+
+    def reap(self, plan: str, attempt: Attempting) -> None:
+        """Go on stopping an execution that did not confirm its stop; its plan goes on meanwhile."""
+        work = partial(self._reaper.reap, plan, attempt)
+        self._spawn(self._writer.plans.trusting(plan, work))
 
     def delay(self, plan: str, transition: str, delay_ms: int) -> None:
         """Do not propose a transition before this much time has passed."""
@@ -367,7 +382,7 @@ class Runner:
     @property
     def running(self) -> frozenset[str]:
         """Executions that have a task here, or are about to."""
-        return frozenset(self._running)
+        return frozenset(self._running | self._reaper.names)
 
     async def release(self, name: str, adapter: str | None) -> None:
         """Forget an execution that is settled."""
@@ -376,23 +391,9 @@ class Runner:
         await self._context.scratch.drop(name)
 
     def _halt(self, state: PlanState, name: str) -> None:
-        """Have an execution stopped, once."""
-        attempt = state.open.get(name)
-        if attempt is not None and name not in self._stops:
-            self._stops.add(name)
-            self._spawn(self._stop(name, self._context.adapters[attempt.adapter]))
-
-    async def _stop(self, name: str, adapter: Adapter) -> None:
-        """Ask the adapter to stop until the execution's own task has reported how it ended.
-
-        Once is not enough: an adapter that has not been called yet has nothing to stop.
-        """
-        try:
-            while name in self._running:
-                await adapter.cancel(name)
-                await self._context.clock.sleep(self._context.pace.meter_s)
-        finally:
-            self._stops.discard(name)
+        """Have an execution stopped that runs here."""
+        if name in state.open and name in self._running:
+            self._halts.setdefault(name, asyncio.Event()).set()
 
 
 _CAPACITY: Final = Blocked("execution.capacity", "waits for a place among the running executions")

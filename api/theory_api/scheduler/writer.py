@@ -19,7 +19,8 @@ from theory_api.domain.projection import project
 from theory_api.domain.state import PlanState
 from theory_api.ports.clock import Clock
 from theory_api.ports.truth import Append, IdempotencyRow, StoredEvent, TruthStore
-from theory_api.scheduler.folding import Folded, refold
+from theory_api.scheduler.folding import Folded, Folding
+from theory_api.scheduler.plans import Plans, regression
 from theory_core import EVENT_VERSION, TheoryError
 
 log = structlog.get_logger(__name__)
@@ -108,6 +109,7 @@ class Writer:
         epoch: int,
         on_commit: Callable[[Committed], None],
         on_doubt: Callable[[str], None] = lambda _plan: None,
+        folding: Folding | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -117,9 +119,8 @@ class Writer:
         self._on_doubt = on_doubt
         self._inbox: deque[Item] = deque()
         self._arrived = asyncio.Event()
-        self._plans: dict[str, Folded] = {}
+        self.plans = Plans(store, folding or Folding(store))
         self._keys: set[tuple[str, str]] = set()
-        self._folding = asyncio.Lock()
         self._hand: list[Item] = []
         self._flight: tuple[Batch, asyncio.Task[None]] | None = None
         self._landed = asyncio.Event()
@@ -128,7 +129,7 @@ class Writer:
 
     def state(self, plan: str) -> PlanState | None:
         """The folded state, if this writer has it; to be read, never changed."""
-        folded = self._plans.get(plan)
+        folded = self.plans.held(plan)
         return None if folded is None else folded.state
 
     async def load(self, plan: str) -> PlanState:
@@ -136,12 +137,12 @@ class Writer:
         return (await self._folded(plan)).state
 
     async def _folded(self, plan: str) -> Folded:
-        """Law: a plan is folded once at a time; two folds of it would write against each other."""
-        async with self._folding:
-            folded = self._plans.get(plan)
-            if folded is None:
-                folded = self._plans[plan] = await refold(self._store, plan)
-            return folded
+        try:
+            return await self.plans.get(plan)
+        except TheoryError as error:
+            if error.code == "ERR_CHAIN_REGRESSION":
+                self.lost = error
+            raise
 
     async def settled(self, plan: str) -> PlanState:
         """The state, at a moment when the store holds all of it; `ERR_NOT_WRITER` once lost."""
@@ -154,7 +155,7 @@ class Writer:
 
     def committed(self, plan: str) -> int:
         """Seq of the last event that the store is known to hold; 0 for a plan not folded here."""
-        folded = self._plans.get(plan)
+        folded = self.plans.folded.get(plan)
         return 0 if folded is None else folded.committed
 
     async def submit(self, command: Command, idempotency: IdempotencyRow | None = None) -> Answer:
@@ -220,7 +221,7 @@ class Writer:
         self._hand = [self._inbox.popleft() for _ in range(min(BATCH, len(self._inbox)))]
         batch = self.step(await self._loaded(self._hand))
         if not await self._land():
-            self._forget(batch)
+            self.plans.forget(batch.shares)
             self._inbox.extendleft(reversed(batch.items))
         else:
             self._flight = (batch, asyncio.create_task(self._commit(batch)))
@@ -259,8 +260,11 @@ class Writer:
             batch.items.append(item)
             plan = item.command.plan
             share = batch.shares.get(plan)
+            if plan in self.plans.aside:
+                batch.refusals.append((item, self.plans.aside[plan]))
+                continue
             if share is None:
-                folded = self._plans[plan]
+                folded = self.plans.folded[plan]
                 share = batch.shares[plan] = _Share(folded, folded.state.seq)
             try:
                 decision = decide(share.folded.state, item.command)
@@ -339,11 +343,14 @@ class Writer:
         return error is None
 
     def _failed(self, batch: Batch, error: BaseException) -> None:
-        self._forget(batch)
+        self.plans.forget(batch.shares)
         known = TheoryError("ERR_INTERNAL", "the commit failed; see the log", {})
         if isinstance(error, TheoryError):
             known = error
-        if known.code in LOST:
+        expected, head = (known.detail or {}).get("expected"), (known.detail or {}).get("head")
+        if isinstance(expected, int) and isinstance(head, int) and head < expected:
+            self.lost = regression(str((known.detail or {}).get("plan")), expected, head)
+        elif known.code in LOST:
             message = f"this process no longer writes here: {known.message}"
             self.lost = TheoryError("ERR_NOT_WRITER", message, dict(known.detail))
         failure = "error." + known.code
@@ -362,18 +369,14 @@ class Writer:
         for plan, share in batch.shares.items():
             folded = share.folded
             if share.stored:
-                folded.committed = share.stored[-1].seq
+                folded.committed, folded.hash = share.stored[-1].seq, share.stored[-1].hash
             if folded.committed == folded.state.seq and (
                 folded.state.terminal or not folded.committed
             ):
-                self._plans.pop(plan, None)
+                self.plans.folded.pop(plan, None)
             if share.stored:
                 events, effects = tuple(share.stored), tuple(share.effects)
                 self._on_commit(Committed(plan, folded.state, events, effects))
-
-    def _forget(self, batch: Batch) -> None:
-        for plan in batch.shares:
-            self._plans.pop(plan, None)
 
     def _close(self) -> None:
         """Nobody waits for an answer that cannot come."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from theory_api.ports.truth import ReadModel, StoredEvent
+from theory_api.services.heads import export
 from theory_api.services.views import FaultView, HeadView, VerdictView
 from theory_core import TheoryError, verify
 
@@ -39,6 +40,10 @@ class Ledgers:
             for event in page:
                 yield line(event)
             seq = page[-1].seq
+
+    def heads(self) -> AsyncIterator[bytes]:
+        """The head of every plan, one line of canonical JSON each, to be kept elsewhere."""
+        return export(self._read)
 
     async def verify(self, plan: str, *, expect_head: tuple[int, str] | None = None) -> VerdictView:
         """The verifier's report on the export; anchored only with a head from outside."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from theory_api.adapters.memory.tables import PlanTables
 from theory_api.adapters.memory.truth import MemoryDatabase
 from theory_api.ports.truth import (
     ArtifactRow,
     BalanceRow,
     ExecutionRow,
+    Head,
     PlanRow,
     StoredEvent,
     TransitionRow,
@@ -95,6 +98,14 @@ class MemoryReads:
     async def events(self, plan: str, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """Events with `seq > after`, in order."""
         return self._tables(plan).events[after : after + limit]
+
+    async def heads(self, named: Sequence[tuple[str, int]]) -> list[Head]:
+        """Those of these events that are there."""
+        return [
+            Head(plan, event.seq, event.hash, event.at)
+            for plan, seq in named
+            for event in self._tables(plan).events[seq - 1 : seq]
+        ]
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from theory_api.adapters.memory.folds import MemoryFolds
 from theory_api.adapters.memory.tables import PlanTables
 from theory_api.domain.projection import Changes
 from theory_api.domain.values import TERMINAL_PLAN
+from theory_api.ports.folds import Fold
 from theory_api.ports.truth import Append, BalanceRow, IdempotencyRow, StoredEvent
 from theory_core import TheoryError
 
@@ -25,6 +27,7 @@ class MemoryDatabase:
     plans: dict[str, PlanTables] = field(default_factory=dict)
     requests: dict[tuple[str, str], IdempotencyRow] = field(default_factory=dict)
     shards: dict[str, _Shard] = field(default_factory=dict)
+    folds: dict[str, Fold] = field(default_factory=dict)
 
     def bury(self, shard: str) -> None:
         """The owner's process died: nobody holds the shard, its epoch stays."""
@@ -39,6 +42,8 @@ class MemoryTruth:
 
     def __init__(self, database: MemoryDatabase | None = None) -> None:
         self.database = database or MemoryDatabase()
+        self.folds = MemoryFolds(self.database.folds)
+        """The same database's folds."""
         self._held: dict[str, int] = {}
         self._closed = False
 

@@ -19,7 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from theory_api.adapters.sql.columns import BYTEWISE, Digest
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The migration that leads to these tables."""
 
 
@@ -168,3 +168,19 @@ class Idempotency(Base):
     key: Mapped[str] = mapped_column(primary_key=True)
     body: Mapped[str]
     answer: Mapped[bytes]
+
+
+class Fold(Base):
+    """A plan's state as of one event: a cache of the ledger, never a source."""
+
+    __tablename__ = "fold"
+    __table_args__ = (
+        CheckConstraint("seq >= 1", name="seq"),
+        CheckConstraint("length(hash) = 32", name="hash"),
+    )
+    plan: Mapped[str] = mapped_column(ForeignKey("plan.plan"), primary_key=True)
+    seq: Mapped[int]
+    hash: Mapped[str] = mapped_column(Digest())
+    at: Mapped[str]
+    version: Mapped[str]
+    body: Mapped[bytes]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import URL, Row, Select, event, select
+from sqlalchemy import URL, Row, Select, and_, event, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -20,15 +20,20 @@ from theory_api.ports.truth import (
     ArtifactRow,
     BalanceRow,
     ExecutionRow,
+    Head,
     PlanRow,
     StoredEvent,
     TransitionRow,
 )
 from theory_core import TheoryError
 
-Shape = TypeVar("Shape", PlanRow, BalanceRow, TransitionRow, ExecutionRow, ArtifactRow, StoredEvent)
+Shape = TypeVar(
+    "Shape", PlanRow, BalanceRow, TransitionRow, ExecutionRow, ArtifactRow, StoredEvent, Head
+)
 
 _CONNECTIONS: Final = 4
+_NAMED: Final = 100
+"""Events that one statement names."""
 _PATIENCE_S: Final = 15.0
 
 
@@ -143,6 +148,16 @@ class SqlReads:
         table = models.LedgerEvent
         query = _columns(StoredEvent, table).where(table.plan == plan, table.seq > after)
         return await self._all(StoredEvent, query.order_by(table.seq).limit(limit))
+
+    async def heads(self, named: Sequence[tuple[str, int]]) -> list[Head]:
+        """Those of these events that are there."""
+        table = models.LedgerEvent
+        found: list[Head] = []
+        for start in range(0, len(named), _NAMED):
+            asked = named[start : start + _NAMED]
+            these = or_(*(and_(table.plan == plan, table.seq == seq) for plan, seq in asked))
+            found += await self._all(Head, _columns(Head, table).where(these))
+        return found
 
     async def close(self) -> None:
         """Close every connection, once what is being read has been read."""

@@ -33,6 +33,9 @@ _ZERO: Final[ColumnElement[int]] = literal_column("0")
 _ONE: Final[ColumnElement[int]] = literal_column("1")
 _PLAN_FIXED: Final = frozenset({"plan", "shard", "head_seq", "head_hash"})
 
+FOLDS: Final = 64
+"""Plans whose folds are read by one statement."""
+
 BEGIN: Final = "BEGIN IMMEDIATE"
 COMMIT: Final = "COMMIT"
 ROLLBACK: Final = "ROLLBACK"
@@ -84,6 +87,10 @@ class Statements:
     patch_execution: str
     put_artifact: str
     drop_artifact: str
+    put_fold: str
+    read_folds: str
+    """Of the plans `plan_0` … `plan_<FOLDS - 1>`, which may repeat."""
+    drop_fold: str
     clear: tuple[str, ...]
     """Empty a plan's projections, its own row apart; parameter `plan`."""
 
@@ -116,7 +123,7 @@ def _statements(
     shard, event, plan = _table(models.Shard), _table(models.LedgerEvent), _table(models.Plan)
     balance, transition = _table(models.Balance), _table(models.Transition)
     execution, artifact = _table(models.Execution), _table(models.Artifact)
-    request = _table(models.Idempotency)
+    request, kept = _table(models.Idempotency), _table(models.Fold)
     texts: dict[str, ClauseElement] = {
         "read_shard": select(shard.c.epoch, shard.c.owner).where(_is(shard, "id")),
         "put_shard": upsert(shard, None),
@@ -159,6 +166,11 @@ def _statements(
         "patch_execution": _patch(execution),
         "put_artifact": upsert(artifact, None),
         "drop_artifact": delete(artifact).where(_is(artifact, "plan"), _is(artifact, "path")),
+        "put_fold": upsert(kept, None),
+        "read_folds": select(kept).where(
+            kept.c.plan.in_([bindparam(f"plan_{place}") for place in range(FOLDS)])
+        ),
+        "drop_fold": delete(kept).where(_is(kept, "plan")),
     }
     clear = tuple(
         _text(delete(table).where(_is(table, "plan")), dialect)

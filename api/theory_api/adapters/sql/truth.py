@@ -12,6 +12,7 @@ from urllib.parse import quote
 from theory_api.adapters.sql.columns import to_text
 from theory_api.adapters.sql.exclusion import Exclusion
 from theory_api.adapters.sql.faults import unavailable
+from theory_api.adapters.sql.folds import SqliteFolds
 from theory_api.adapters.sql.rows import Rows, moved_plan, new_plan
 from theory_api.adapters.sql.session import Session
 from theory_api.adapters.sql.statements import SESSION, sqlite_statements
@@ -62,6 +63,8 @@ class SqliteTruth:
         self._session = Session(partial(opening, database))
         self._say = sqlite_statements()
         self._held: dict[str, tuple[int, str]] = {}
+        self.folds = SqliteFolds(self._session, self._say, self._keep, self._read)
+        """The same database's folds, with the writer's own connection."""
 
     async def claim(self, shard: str, owner: str) -> int:
         """Become the writer: the exclusion first, then a higher epoch."""
@@ -216,6 +219,11 @@ class SqliteTruth:
             return self._session.connection().execute(statement, asked).fetchall()
         except sqlite3.Error as error:
             raise unavailable(error) from error
+
+    def _keep(self, work: Work) -> None:
+        if not self._held:
+            raise _unclaimed()
+        self._transact(work)
 
     def _mine(self, shard: str) -> None:
         if shard not in self._held:

@@ -49,7 +49,9 @@ def drawn(draw: st.DrawFn, name: str, needs: tuple[str, ...]) -> cmd.Proposal:
     return proposal(name, *needs, hold=draw(asks), write_set=tuple(write_set))
 
 
-def command(book: Book, verb: str, name: str, end: str, amounts: Mapping[str, int]) -> cmd.Command:
+def command(  # noqa: PLR0911 - one of each
+    book: Book, verb: str, name: str, end: str, amounts: Mapping[str, int]
+) -> cmd.Command:
     """A command about `name` as it stands, sensible or not."""
     entry = book.state.transitions[name]
     match verb:
@@ -57,8 +59,10 @@ def command(book: Book, verb: str, name: str, end: str, amounts: Mapping[str, in
             return book.admission(name)
         case "refuse":
             return cmd.Refuse(plan=PLAN, transition=name, attempt=entry.attempt, error=FATAL)
-        case "complete":
+        case "complete" | "orphan":
             ident = entry.execution_id or book.admission(name).execution_id
+            if verb == "orphan":
+                return cmd.Orphan(plan=PLAN, execution_id=ident, error=BROKE)
             error = None if end == "succeeded" else BROKE
             return book.completion(ident, end, amounts, error=error)
         case "topup":

@@ -12,6 +12,7 @@ class Step:
     shared: str | None
     status: str = "pending"
     tries: int = 0
+    lost: bool = False
 
 
 @dataclass
@@ -79,6 +80,7 @@ class Model:
         step = self.steps[name]
         if step.status != "applying":
             return
+        how, step.lost = "orphaned" if step.lost else how, False
         booked = {} if how == "void" else step.ask | used
         bound = {*self.limit, *step.ask}
         over = any(booked[one] > step.ask.get(one, 0) for one in booked if one in bound)
@@ -91,6 +93,9 @@ class Model:
             self.react(pause=self.pause_on_breach)
         if self.status == "cancelling" and not self.open():
             self.status = "cancelled"
+
+    def orphan(self, name: str) -> None:
+        self.steps[name].lost = self.steps[name].status == "applying"
 
     def settle(self, name: str, how: str, *, again: bool) -> None:
         if how == "succeeded":

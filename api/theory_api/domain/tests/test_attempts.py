@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from theory_api.domain import commands as cmd
 from theory_api.domain import events as ev
 from theory_api.domain.decision import Delay
-from theory_api.domain.tests.book import Book, policy, proposal
+from theory_api.domain.tests.book import BROKE, PLAN, Book, output, policy, proposal
 from theory_core import TheoryError
 
 
@@ -117,3 +118,55 @@ def test_admission_of_what_was_never_proposed_is_not_found() -> None:
     with pytest.raises(TheoryError, match="no transition z") as caught:
         book.do(other)
     assert caught.value.code == "ERR_NOT_FOUND"
+
+
+def _orphaned(book: Book, name: str = "a") -> str:
+    ident = book.admit(name)
+    book.do(cmd.Orphan(plan=PLAN, execution_id=ident, error=BROKE))
+    return ident
+
+
+def test_an_attempt_that_nobody_can_confirm_stopped_keeps_its_hold_and_its_leases() -> None:
+    book = Book(proposal("a"), proposal("b"), proposal("c", "a"), policy=policy(attempts=1))
+    ident = _orphaned(book)
+    assert book.kinds()[-1] == "execution.orphaned"
+    assert book.state.reserved == {"usd_micro": 10}
+    assert book.status("a") == "applying"
+    assert book.do(cmd.Orphan(plan=PLAN, execution_id=ident, error=BROKE)).events == ()
+    book.finish(book.admit("b"))
+    assert book.state.reserved == {"usd_micro": 10}
+    book.finish(ident, "orphaned")
+    assert book.state.reserved == {"usd_micro": 0}
+    assert book.state.spent == {"usd_micro": 20}
+    assert (book.status("a"), book.status("c")) == ("failed", "skipped")
+    assert book.kinds().count("execution.orphaned") == 1
+
+
+def test_a_success_that_is_told_after_the_end_settles_the_hold_and_nothing_else() -> None:
+    book = Book(proposal("a"), policy=policy(attempts=2))
+    ident = _orphaned(book)
+    written = (output(f"/artifacts/outputs/demo-echo-v1/{ident}/outputs/x"),)
+    late = book.finish(ident, "succeeded", used={"usd_micro": 4}, outputs=written)
+    assert [event.KIND for event in late.events] == [
+        "budget.settled",
+        "lease.released",
+        "transition.retried",
+    ]
+    assert book.state.spent == {"usd_micro": 4}
+    assert book.state.touches == []
+
+
+def test_work_that_was_told_an_orphan_did_start_and_is_never_voided() -> None:
+    book = Book(proposal("a"))
+    book.finish(_orphaned(book), "void")
+    assert "budget.voided" not in book.kinds()
+    assert book.state.spent == {"usd_micro": 10}
+
+
+def test_a_cancelled_plan_ends_when_its_last_orphan_is_confirmed_gone() -> None:
+    book = Book(proposal("a"))
+    ident = _orphaned(book)
+    book.do(cmd.CancelPlan(plan=PLAN, by="me", reason="enough"))
+    assert book.state.status == "cancelling"
+    book.finish(ident, "orphaned")
+    assert (book.state.status, book.status("a")) == ("cancelled", "cancelled")

@@ -93,12 +93,18 @@ def _complete(book: Book) -> cmd.Command:
     return book.completion(active().admission("a").execution_id)
 
 
+def _orphan(_: Book) -> cmd.Command:
+    ident = active().admission("a").execution_id
+    return cmd.Orphan(plan=PLAN, execution_id=ident, error=BROKE)
+
+
 COMMANDS: dict[str, Asking] = {
     "create": lambda _: creation(proposal("a"), document="b3:" + "1" * 64),
     "propose": lambda _: cmd.ProposeTransition(plan=PLAN, by="me", proposal=proposal("c")),
     "admit": _admit,
     "refuse": lambda _: cmd.Refuse(plan=PLAN, transition="a", attempt=1, error=BROKE),
     "complete": _complete,
+    "orphan": _orphan,
     "conclude": lambda _: cmd.Conclude(plan=PLAN, verdicts=()),
     "cancel": lambda _: cmd.CancelPlan(plan=PLAN, by="me", reason="stop"),
     "pause": lambda _: cmd.PausePlan(plan=PLAN, by="me", reason="wait"),
@@ -121,6 +127,7 @@ TABLE: dict[str, dict[str, str]] = {
         "admit": ADMITTED,
         "refuse": REFUSED,
         "complete": "ERR_CONFLICT",
+        "orphan": "",
         "conclude": "",
         "cancel": STOPPED,
         "pause": "plan.paused",
@@ -133,6 +140,7 @@ TABLE: dict[str, dict[str, str]] = {
         "admit": "",
         "refuse": "",
         "complete": SETTLED,
+        "orphan": "execution.orphaned",
         "conclude": "",
         "cancel": "plan.cancel_requested transition.cancelled",
         "pause": "plan.paused",
@@ -145,6 +153,7 @@ TABLE: dict[str, dict[str, str]] = {
         "admit": "",
         "refuse": REFUSED,
         "complete": "ERR_CONFLICT",
+        "orphan": "",
         "conclude": "",
         "cancel": STOPPED,
         "pause": "",
@@ -157,6 +166,7 @@ TABLE: dict[str, dict[str, str]] = {
         "admit": "",
         "refuse": "",
         "complete": SETTLED + " plan.cancelled",
+        "orphan": "execution.orphaned",
         "conclude": "",
         "cancel": "",
         "pause": "",
@@ -169,6 +179,7 @@ TABLE: dict[str, dict[str, str]] = {
         "admit": "",
         "refuse": "",
         "complete": "ERR_CONFLICT",
+        "orphan": "",
         "conclude": "",
         "cancel": "",
         "pause": "ERR_CONFLICT",
@@ -181,6 +192,7 @@ TABLE: dict[str, dict[str, str]] = {
         "admit": "",
         "refuse": "",
         "complete": "",
+        "orphan": "",
         "conclude": "plan.completed",
         "cancel": "plan.cancel_requested plan.cancelled",
         "pause": "plan.paused",
@@ -193,6 +205,7 @@ TABLE: dict[str, dict[str, str]] = {
         "admit": "",
         "refuse": "",
         "complete": "",
+        "orphan": "",
         "conclude": "",
         "cancel": "ERR_CONFLICT",
         "pause": "ERR_CONFLICT",

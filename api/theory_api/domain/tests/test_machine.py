@@ -82,6 +82,12 @@ class PlanMachine(RuleBasedStateMachine):
             self.ask("complete", name, end, used)
             self.model.complete(name, end, used)
 
+    @rule(name=names)
+    def lose(self, name: str) -> None:
+        if name in self.model.steps:
+            self.ask("orphan", name)
+            self.model.orphan(name)
+
     @rule(verb=st.sampled_from(VERBS), name=names, amount=st.integers(1, 20))
     def operate(self, verb: str, name: str, amount: int) -> None:
         """What people, or the runner, ask of a plan now and then; the last ones end it."""

@@ -112,6 +112,8 @@ class Processors:
         self.runs: dict[str, Run] = {}
         self.standings: dict[str, Standing] = {}
         self.cancelled: list[str] = []
+        self.unstoppable: set[str] = set()
+        self.away: TheoryError | None = None
         self.released: list[str] = []
         self.kept: set[str] = set()
         self.prepared: list[str] = []
@@ -163,7 +165,7 @@ class Processors:
         run = self.runs.get(execution_id)
         if run is not None:
             run.stopped.set()
-        return True
+        return execution_id not in self.unstoppable
 
     def measured(self, execution_id: str) -> Measurement:
         run = self.runs.get(execution_id)
@@ -173,6 +175,8 @@ class Processors:
         return tuple(self.kept)
 
     async def standing(self, execution_id: str) -> Standing:
+        if self.away is not None:
+            raise self.away
         return self.standings.get(execution_id, Standing.ABSENT)
 
     async def release(self, execution_id: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from theory_api.adapters.memory.truth import MemoryTruth
 from theory_api.domain.tests.shelf import snapshot
 from theory_api.ports.adapter import Standing
-from theory_api.scheduler.tests.bench import Disk, House, settle, step
+from theory_api.scheduler.tests.bench import Disk, House, balances, settle, step, until
 from theory_api.scheduler.tests.processors import Run, forever, well
 from theory_core import TheoryError, canonicalize, loads_strict
 
@@ -69,19 +69,65 @@ async def test_work_that_still_runs_is_stopped_first() -> None:
         assert await house.ended(plan) == "completed"
 
 
-async def test_work_that_cannot_be_stopped_keeps_the_scheduler_from_starting() -> None:
-    disk, _, ident = await _interrupted()
+async def test_work_that_cannot_be_stopped_keeps_its_hold_and_its_plan_goes_on() -> None:
+    disk, plan, ident = await _interrupted()
     house = House(disk=disk)
     house.processors.standings[ident] = Standing.RUNNING
+    house.processors.unstoppable.add(ident)
+    async with house:
+        other = await house.apply({"c": step()}, plan="p2")
+        assert await house.ended(other) == "completed"
+        hold = dict(house.registry.current.processor("demo/echo@1").estimate)
+        reserved = {name: pair[0] for name, pair in (await balances(house, plan)).items()}
+        assert {name: reserved[name] for name in hold} == hold
+        assert (await house.kinds(plan))[-1] == "execution.orphaned"
+        await house.plans.pause(plan, by="me", reason="wait")
+        await house.plans.resume(plan, by="me", reason="go on")
+        house.processors.unstoppable.clear()
+        assert await house.ended(plan) == "completed"
+        assert (await _settled(house, plan))[0] == (ident, "orphaned", hold)
+        kinds = await house.kinds(plan)
+        assert kinds.count("execution.orphaned") == 1
+        assert kinds.count("budget.settled") == kinds.count("execution.started")
 
-    async def unstoppable(_: str) -> bool:
-        return False
 
-    house.processors.cancel = unstoppable  # type: ignore[method-assign,assignment]
-    with pytest.raises(TheoryError, match="cannot be stopped") as caught:
-        await house.engine.start()
-    assert caught.value.code == "ERR_UNAVAILABLE"
-    await house.engine.stop()
+async def test_an_orphan_that_nobody_reaped_is_reaped_by_the_next_owner() -> None:
+    disk, plan, ident = await _interrupted()
+    house = House(disk=disk)
+    house.processors.standings[ident] = Standing.RUNNING
+    house.processors.unstoppable.add(ident)
+    await until(house.clock, house.engine.start())
+    await settle()
+    assert (await house.kinds(plan))[-1] == "execution.orphaned"
+    third = House(disk=await house.crash())
+    async with third:
+        # Nothing is known of it here any more: it did start once, so it costs its hold.
+        assert await third.ended(plan) == "completed"
+        hold = dict(third.registry.current.processor("demo/echo@1").estimate)
+        assert (await _settled(third, plan))[0] == (ident, "orphaned", hold)
+        assert (await third.kinds(plan)).count("budget.voided") == 0
+
+
+async def test_work_that_goes_on_elsewhere_is_taken_up_again_and_not_repeated() -> None:
+    disk, plan, ident = await _interrupted()
+    house = House(disk=disk)
+    house.processors.standings[ident] = Standing.ATTACHABLE
+    house.processors.behaviours["long"] = [well]
+    async with house:
+        assert await house.ended(plan) == "completed"
+        assert ident in house.processors.runs
+        assert [status for _, status, _ in await _settled(house, plan)] == ["succeeded"] * 2
+        assert (await house.kinds(plan)).count("execution.started") == 2
+
+
+async def test_who_only_settles_leaves_what_runs_elsewhere_to_the_next_owner() -> None:
+    disk, plan, ident = await _interrupted()
+    house = House(disk=disk, admitting=False)
+    house.processors.standings[ident] = Standing.ATTACHABLE
+    async with house:
+        assert house.processors.runs == {}
+        assert house.processors.cancelled == []
+        assert (await house.kinds(plan))[-1] == "execution.started"
 
 
 async def test_orphans_are_repeated_as_often_as_the_policy_allows() -> None:
@@ -138,16 +184,22 @@ async def test_an_outcome_that_was_noted_is_settled_as_noted_and_not_repeated() 
         assert disk.scratch.notes == {}
 
 
-async def test_a_note_that_is_not_readable_is_a_fault_of_the_storage() -> None:
-    disk, _, ident = await _interrupted()
+async def test_a_note_that_is_not_readable_holds_its_execution_alone() -> None:
+    disk, plan, ident = await _interrupted()
     for note in (b"{", canonicalize({"execution_id": ident})):
         disk.scratch.notes[ident] = note
         house = House(disk=disk)
-        with pytest.raises(TheoryError, match="not readable") as caught:
-            await house.engine.start()
-        assert caught.value.code == "ERR_STORAGE"
-        await house.engine.stop()
+        async with house:
+            other = await house.apply({"c": step()}, plan=f"q{len(note)}")
+            assert await house.ended(other) == "completed"
+            assert house.engine.undecided == 1
+            assert (await house.kinds(plan))[-1] == "execution.started"
+            assert ident in disk.scratch.notes
         disk.database.bury("s")
+    del disk.scratch.notes[ident]
+    async with House(disk=disk) as last:
+        assert await last.ended(plan) == "completed"
+        assert last.engine.undecided == 0
 
 
 async def test_a_cancellation_is_finished_by_the_next_owner() -> None:
@@ -172,30 +224,76 @@ async def test_a_cancellation_is_finished_by_the_next_owner() -> None:
         assert await second.statuses(plan) == {"a": "cancelled", "b": "cancelled"}
 
 
-async def test_an_adapter_that_is_not_configured_any_more_is_named() -> None:
-    disk, _, _ = await _interrupted()
+async def test_an_adapter_that_is_away_holds_its_executions_alone() -> None:
+    disk, plan, ident = await _interrupted()
+    house = House(disk=disk)
+    house.processors.away = TheoryError("ERR_UNAVAILABLE", "no way to the machine", {})
+    async with house:
+        other = await house.apply({"c": step()}, plan="p2")
+        assert await house.ended(other) == "completed"
+        assert house.engine.undecided == 1
+        house.processors.away = None
+        assert await house.ended(plan) == "completed"
+        assert house.engine.undecided == 0
+        assert (await _settled(house, plan))[0] == (ident, "orphaned", {})
+
+
+async def test_an_adapter_that_is_not_configured_any_more_holds_its_executions() -> None:
+    disk, plan, _ = await _interrupted()
     house = House(disk=disk)
     object.__setattr__(house.context, "adapters", {})
-    with pytest.raises(TheoryError, match="adapter process") as caught:
-        await house.engine.start()
-    assert caught.value.code == "ERR_UNAVAILABLE"
+    await until(house.clock, house.engine.start())
+    assert house.engine.undecided == 1
+    assert house.engine.fault is None
+    assert (await house.kinds(plan))[-1] == "execution.started"
     await house.engine.stop()
 
 
-async def test_a_ledger_that_was_changed_is_not_taken_up() -> None:
-    disk, plan, _ = await _interrupted()
+def _spoil(disk: Disk, plan: str) -> None:
+    """Somebody changes an amount in the second event of a plan."""
     events = disk.database.plans[plan].events
     spoilt = loads_strict(events[1].body)
     spoilt["data"]["hold"] = {"usd_micro": 1}
-    changed = type(events[1])(
-        plan, 2, events[1].kind, events[1].at, canonicalize(spoilt), events[1].hash
-    )
-    events[1] = changed
-    house = House(disk=disk)
-    with pytest.raises(TheoryError, match="event 2 of") as caught:
-        await house.engine.start()
-    assert caught.value.code == "ERR_CHAIN_BROKEN"
-    await house.engine.stop()
+    old = events[1]
+    events[1] = type(old)(plan, 2, old.kind, old.at, canonicalize(spoilt), old.hash)
+
+
+async def test_a_plan_whose_ledger_was_changed_is_set_aside_and_the_others_go_on() -> None:
+    disk, plan, ident = await _interrupted()
+    _spoil(disk, plan)
+    async with House(disk=disk) as house:
+        other = await house.apply({"c": step()}, plan="p2")
+        assert await house.ended(other) == "completed"
+        assert list(house.engine.aside) == [plan]
+        assert house.engine.aside[plan].detail == {"plan": plan, "seq": 2}
+        for refused in (
+            house.plans.cancel(plan, by="me", reason="enough"),
+            house.plans.topup(plan, by="me", amount={"usd_micro": 1}),
+            house.engine.wait(plan),
+        ):
+            with pytest.raises(TheoryError, match="event 2 of") as caught:
+                await refused
+            assert caught.value.code == "ERR_CHAIN_BROKEN"
+        assert house.processors.cancelled == []
+        assert (await house.kinds(plan))[-1] == "execution.started"
+        assert ident not in house.processors.runs
+
+
+async def test_a_plan_that_is_set_aside_while_it_runs_stops_nobody_else() -> None:
+    async with House() as house:
+        house.processors.behaviours["long"] = [forever]
+        plan = await house.apply({"a": step("long"), "b": step(depends_on=["a"])})
+        await settle()
+        (ident,) = house.processors.runs
+        fault = TheoryError("ERR_CHAIN_BROKEN", "event 1 is another one", {"plan": plan, "seq": 1})
+        house.engine.set_aside(plan, fault)
+        house.processors.runs[ident].stopped.set()
+        await settle()
+        other = await house.apply({"c": step()}, plan="p2")
+        assert await house.ended(other) == "completed"
+        assert (await house.kinds(plan))[-1] == "execution.started"
+        assert ident in house.disk.scratch.notes
+        assert house.engine.fault is None
 
 
 async def test_a_second_process_is_not_the_writer() -> None:

@@ -18,6 +18,7 @@ from theory_api.adapters.sql.postgres.faults import (
     refused,
     unavailable,
 )
+from theory_api.adapters.sql.postgres.folds import PostgresFolds
 from theory_api.adapters.sql.postgres.line import DEADLINE_S, Line
 from theory_api.adapters.sql.postgres.rebuild import replace
 from theory_api.domain.projection import Changes
@@ -63,6 +64,8 @@ class PostgresTruth:
         self._appending = Line(url, WRITER, deadline_s=deadline_s, opened=self._opened)
         self._claiming = Line(url, "theory-claims")
         self._reading = [Line(url, "theory-reads", deadline_s=deadline_s) for _ in range(_READERS)]
+        self.folds = PostgresFolds(url, deadline_s=deadline_s)
+        """The same database's folds."""
 
     async def claim(self, shard: str, owner: str) -> int:
         """Become the writer: a lease that nobody else holds, then a higher epoch."""
@@ -180,7 +183,7 @@ class PostgresTruth:
             # The leases run out by themselves.
             self._held.clear()
         lines = (self._appending, self._claiming, *self._reading)
-        await asyncio.gather(*(line.close() for line in lines))
+        await asyncio.gather(self.folds.close(), *(line.close() for line in lines))
 
     # -- in doubt ---------------------------------------------------------------------------
 
