@@ -57,19 +57,24 @@ def export(given: Told, name: str, out: str | None) -> int:
     metavar="SEQ:HASH",
     help="The head that somebody else kept: anchors the verdict.",
 )
+@click.option(
+    "--laws",
+    is_flag=True,
+    help="Judge kinds, data and the laws of plans and budgets too, at every prefix.",
+)
 @told
-def verify(given: Told, source: str, expect_head: str | None) -> int:
+def verify(given: Told, source: str, expect_head: str | None, *, laws: bool) -> int:
     """Judge a ledger: this home's PLAN, an export in FILE, or one on stdin.
 
-    Exit code 0: sound; 1: broken, with the seq and the reason.
+    Exit code 0: sound; 1: broken, with the seq and the reason, and the name of a broken law.
     """
     head = _head(expect_head)
     if source == "-":
-        report = judge(sys.stdin.buffer, expect_head=head)
+        report = judge(sys.stdin.buffer, expect_head=head, laws=laws)
     elif Path(source).is_file():
-        report = judge(source, expect_head=head)
+        report = judge(source, expect_head=head, laws=laws)
     else:
-        return _stored(given, source, head)
+        return _stored(given, source, head, laws=laws)
     if given.json:
         tables.as_json(facts(report))
     else:
@@ -77,13 +82,13 @@ def verify(given: Told, source: str, expect_head: str | None) -> int:
     return 0 if report.ok else FAILED
 
 
-def _stored(given: Told, name: str, head: tuple[int, str] | None) -> int:
+def _stored(given: Told, name: str, head: tuple[int, str] | None, *, laws: bool) -> int:
     settings = given.settings()
     address = sources.plan(name, tenant=settings.tenant)
 
     async def work() -> int:
         async with reader(settings) as services:
-            view = await services.ledgers.verify(address, expect_head=head)
+            view = await services.ledgers.verify(address, expect_head=head, laws=laws)
         if given.json:
             tables.as_json(view)
         else:
@@ -133,7 +138,14 @@ def facts(report: Report) -> dict[str, object]:
         "anchored": report.anchored,
         "fault": None
         if fault is None
-        else {"seq": fault.seq, "line": fault.line, "reason": fault.reason},
+        else {
+            "seq": fault.seq,
+            "line": fault.line,
+            "reason": fault.reason,
+            "law": fault.law,
+            "member": fault.member,
+        },
+        "laws": report.laws,
         "verdict": report.verdict,
     }
 
