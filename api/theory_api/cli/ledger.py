@@ -57,19 +57,24 @@ def export(given: Told, name: str, out: str | None) -> int:
     metavar="SEQ:HASH",
     help="The head that somebody else kept: anchors the verdict.",
 )
+@click.option(
+    "--laws",
+    is_flag=True,
+    help="Judge kinds, data and the laws of plans and budgets too, at every prefix.",
+)
 @told
-def verify(given: Told, source: str, expect_head: str | None) -> int:
+def verify(given: Told, source: str, expect_head: str | None, *, laws: bool) -> int:
     """Judge a ledger: this home's PLAN, an export in FILE, or one on stdin.
 
-    Exit code 0: sound; 1: broken, with the seq and the reason.
+    Exit code 0: sound; 1: broken, with the seq and the reason, and the name of a broken law.
     """
     head = _head(expect_head)
     if source == "-":
-        report = judge(sys.stdin.buffer, expect_head=head)
+        report = judge(sys.stdin.buffer, expect_head=head, laws=laws)
     elif Path(source).is_file():
-        report = judge(source, expect_head=head)
+        report = judge(source, expect_head=head, laws=laws)
     else:
-        return _stored(given, source, head)
+        return _stored(given, source, head, laws=laws)
     if given.json:
         tables.as_json(facts(report))
     else:
@@ -77,13 +82,13 @@ def verify(given: Told, source: str, expect_head: str | None) -> int:
     return 0 if report.ok else FAILED
 
 
-def _stored(given: Told, name: str, head: tuple[int, str] | None) -> int:
+def _stored(given: Told, name: str, head: tuple[int, str] | None, *, laws: bool) -> int:
     settings = given.settings()
     address = sources.plan(name, tenant=settings.tenant)
 
     async def work() -> int:
         async with reader(settings) as services:
-            view = await services.ledgers.verify(address, expect_head=head)
+            view = await services.ledgers.verify(address, expect_head=head, laws=laws)
         if given.json:
             tables.as_json(view)
         else:
@@ -124,19 +129,23 @@ def head(given: Told, name: str | None, out: str | None) -> int:
 
 
 def _heads(given: Told, out: str | None) -> int:
-    async def work() -> bytes:
+    async def work() -> int:
         async with reader(given.settings()) as services:
-            return b"".join([line async for line in services.ledgers.heads()])
-
-    lines = run(work())
-    if out is None:
-        click.echo(lines, nl=False)
+            lines = b"".join([line async for line in services.ledgers.heads()])
+        if out is None:
+            click.echo(lines, nl=False)
+        else:
+            _replace(Path(out), lines)
         return 0
-    # Whoever reads it sees all of the old heads or all of the new ones.
-    fresh = Path(out + ".new")
+
+    return run(work())
+
+
+def _replace(file: Path, lines: bytes) -> None:
+    """Whoever reads it sees all of the old heads or all of the new ones."""
+    fresh = file.with_name(file.name + ".new")
     write(fresh, lines)
-    fresh.replace(out)
-    return 0
+    fresh.replace(file)
 
 
 def write(path: Path, data: bytes) -> None:
@@ -158,7 +167,14 @@ def facts(report: Report) -> dict[str, object]:
         "anchored": report.anchored,
         "fault": None
         if fault is None
-        else {"seq": fault.seq, "line": fault.line, "reason": fault.reason},
+        else {
+            "seq": fault.seq,
+            "line": fault.line,
+            "reason": fault.reason,
+            "law": fault.law,
+            "member": fault.member,
+        },
+        "laws": report.laws,
         "verdict": report.verdict,
     }
 

@@ -45,25 +45,37 @@ class Ledgers:
         """The head of every plan, one line of canonical JSON each, to be kept elsewhere."""
         return export(self._read)
 
-    async def verify(self, plan: str, *, expect_head: tuple[int, str] | None = None) -> VerdictView:
-        """The verifier's report on the export; anchored only with a head from outside."""
+    async def verify(
+        self, plan: str, *, expect_head: tuple[int, str] | None = None, laws: bool = False
+    ) -> VerdictView:
+        """The verifier's report on the export; anchored only with a head from outside.
+
+        With `laws`, the laws of plans and budgets are judged too, at every prefix.
+        """
         row = await self._read.plan(plan)
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as copy:
             async for exported in self.export(plan):
                 copy.write(exported)
             copy.seek(0)
-            report = await asyncio.to_thread(verify, copy, expect_head=expect_head)
+            report = await asyncio.to_thread(verify, copy, expect_head=expect_head, laws=laws)
         seq, digest = report.head or (0, "")
         found = report.fault
         fault = None
         if found is not None:
-            fault = FaultView(seq=found.seq, line=found.line, reason=found.reason)
+            fault = FaultView(
+                seq=found.seq,
+                line=found.line,
+                reason=found.reason,
+                law=found.law,
+                member=found.member,
+            )
         return VerdictView(
             plan=plan,
             count=report.count,
             head=HeadView(plan=plan, seq=seq, hash=digest, at=row.updated_at),
             anchored=report.anchored,
             fault=fault,
+            laws=report.laws,
             verdict=report.verdict,
         )
 

@@ -191,6 +191,10 @@ class FaultView(View, frozen=True, kw_only=True):
     """None where the lines before it are not there to count from."""
     line: int
     reason: str
+    law: str | None
+    """The law that does not hold, for the reason `law`."""
+    member: str | None
+    """The member of the data that has not its type, for the reason `data`."""
 
 
 class VerdictView(View, frozen=True, kw_only=True):
@@ -201,6 +205,8 @@ class VerdictView(View, frozen=True, kw_only=True):
     head: HeadView
     anchored: bool
     fault: FaultView | None
+    laws: str
+    """`judged` or `not asked`."""
     verdict: str
     """The verdict in words."""
 

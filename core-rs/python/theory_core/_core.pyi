@@ -257,6 +257,7 @@ class Verifier:
         expect_head: tuple[int, str] | None,
         expect_prev: tuple[int, str] | str | None,
         allow_empty: bool,
+        laws: bool,
         threads: int | None,
     ) -> Verifier: ...
     def feed(self, data: bytes, /) -> bool:
@@ -267,8 +268,14 @@ class Verifier:
 
     def finish(
         self,
-    ) -> tuple[int, tuple[int, str] | None, bool, tuple[int | None, str, int] | None, str]:
-        """Count, head, anchored, fault (seq, reason, line) and verdict; once only."""
+    ) -> tuple[
+        int,
+        tuple[int, str] | None,
+        bool,
+        tuple[int | None, str, int, str | None, str | None] | None,
+        str,
+    ]:
+        """Count, head, anchored, fault (seq, reason, line, law, member) and verdict; once only."""
 
 RUN_SUBPROTOCOL: Final[str]
 """The WebSocket subprotocol of a run: `theory.run.v1`."""

@@ -95,9 +95,13 @@ def _verify_parser(
         help="event before the first, where the export does not start at seq 1",
     )
     command.add_argument("--allow-empty", action="store_true", help="zero events are sound")
-    command.add_argument("--laws", action="store_true", help="judge budgets and states too")
+    command.add_argument(
+        "--laws",
+        action="store_true",
+        help="judge kinds, data and the laws of plans and budgets too, at every prefix",
+    )
     command.add_argument("--threads", type=int, metavar="N", help="most threads to use")
-    command.set_defaults(run=_verify)
+    command.set_defaults(run=_verify, refuse=command.error)
     return command
 
 
@@ -157,6 +161,8 @@ def _path(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    if options.laws and options.expect_prev is not None:
+        options.refuse("--laws judges from the first event on, not behind --expect-prev")
     with _opened(options.file) as file, Progress(file, "verify") as reader:
         report = verify(
             reader,
@@ -171,8 +177,16 @@ def _verify(options: argparse.Namespace) -> int:
         answer: dict[str, object] = {
             "anchored": report.anchored,
             "count": report.count,
-            "fault": fault and {"line": fault.line, "reason": fault.reason, "seq": fault.seq},
+            "fault": fault
+            and {
+                "law": fault.law,
+                "line": fault.line,
+                "member": fault.member,
+                "reason": fault.reason,
+                "seq": fault.seq,
+            },
             "head": report.head,
+            "laws": report.laws,
             "verdict": report.verdict,
         }
         _say_json(answer)

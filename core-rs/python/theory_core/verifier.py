@@ -11,8 +11,10 @@ from theory_core.error import TheoryError
 
 _CHUNK_BYTES = 1 << 20
 
-Reason = Literal["syntax", "bytes", "schema", "plan", "gap", "order", "hash", "head"]
-"""Why a line is not sound, in order of precedence."""
+Reason = Literal[
+    "syntax", "bytes", "schema", "plan", "gap", "order", "hash", "head", "kind", "data", "law"
+]
+"""Why a line is not sound, in order of precedence; the last three only where laws are judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +23,16 @@ class Fault:
 
     `seq` is the seq that belongs to the line, whatever the line states; None only if the export
     starts behind a hash of unknown seq and its first line cannot be read. `line` counts from 1; it
-    is one more than there are when something is missing at the end.
+    is one more than there are when something is missing at the end. `law` names what does not hold,
+    for the reason `law`; `member` the first member of the data that has not its type, for `data`,
+    unless the shape does not know it.
     """
 
     seq: int | None
     reason: Reason
     line: int
+    law: str | None = None
+    member: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,8 @@ class Report:
     """What a verification found.
 
     `count` sound events up to the fault; `head` seq and hash of the last of them; `anchored` only
-    if an expected head was given and met; `verdict` all of it in a sentence. Source: spec, ledger.
+    if an expected head was given and met; `verdict` all of it in a sentence; `laws` whether kinds,
+    data and laws were judged besides the chain. Source: spec, ledger.
     """
 
     count: int
@@ -42,6 +49,7 @@ class Report:
     anchored: bool
     fault: Fault | None
     verdict: str
+    laws: Literal["judged", "not asked"] = "not asked"
 
     @property
     def ok(self) -> bool:
@@ -78,21 +86,20 @@ def verify(
     else kept; without it a sound export is "internally consistent, not anchored". An export that
     does not start at seq 1 needs `expect_prev`: the (seq, hash) of the event before it, or only the
     hash. Zero events are a fault (`gap`) unless `allow_empty`. `threads` bounds the parallelism.
+    With `laws`, kinds, data and the laws of plans and budgets are judged too, at every prefix; that
+    needs the export from seq 1.
 
     A fault of the export is in the report, never raised. Fault reasons, the first that applies at
     the lowest line: `syntax` (not one JSON text and `\n`), `bytes` (not canonical), `schema` (not
-    `event` and `hash`, or not the event's six members), `plan`, `gap`, `order`, `hash`, `head`.
+    `event` and `hash`, or not the event's six members), `plan`, `gap`, `order`, `hash`, `head`; with
+    `laws` then `kind`, `data` (not the closed shape of its kind), `law`.
 
-    Errors: `ERR_INPUTS` for bad arguments, `ERR_NOT_FOUND` and `ERR_STORAGE` when the source cannot
-    be read, `ERR_UNAVAILABLE` for `laws=True`: this version has no judge of laws yet.
-    Source: spec, ledger export.
+    Errors: `ERR_INPUTS` for bad arguments, also for `laws` with `expect_prev`; `ERR_NOT_FOUND` and
+    `ERR_STORAGE` when the source cannot be read. Source: spec, ledger export and ledger laws.
     """
     if type(laws) is not bool or type(allow_empty) is not bool:
         raise TheoryError("ERR_INPUTS", "laws and allow_empty are bools")
-    if laws:
-        message = "this version cannot judge laws; verify without them checks bytes and hashes"
-        raise TheoryError("ERR_UNAVAILABLE", message)
-    verifier = Verifier(expect_head, expect_prev, allow_empty, threads)
+    verifier = Verifier(expect_head, expect_prev, allow_empty, laws, threads)
     try:
         _feed(verifier, source)
     except TheoryError:
@@ -101,11 +108,12 @@ def verify(
         raise TheoryError("ERR_INPUTS", "source is no path, file, bytes or lines") from error
     except Exception as error:  # a reader or an iterator of the caller, of which nothing is known
         raise TheoryError("ERR_STORAGE", "export cannot be read") from error
-    count, head, anchored, fault, verdict = verifier.finish()
-    if fault is None:
-        return Report(count, head, anchored, None, verdict)
-    seq, reason, line = fault
-    return Report(count, head, anchored, Fault(seq, cast("Reason", reason), line), verdict)
+    count, head, anchored, found, verdict = verifier.finish()
+    fault = None
+    if found is not None:
+        seq, reason, line, law, member = found
+        fault = Fault(seq, cast("Reason", reason), line, law, member)
+    return Report(count, head, anchored, fault, verdict, "judged" if laws else "not asked")
 
 
 def _feed(verifier: Verifier, source: Source) -> None:

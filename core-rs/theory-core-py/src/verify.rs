@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use theory_core::digest::written;
+use theory_core::laws::Law;
 use theory_core::verify::{self, Expectations, Start};
 use theory_core::{Code, Error};
 
@@ -15,9 +16,11 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Verifier>()
 }
 
-/// Count, head, anchored, fault (seq, reason, line) and verdict.
-type Answer = (u64, Option<Head>, bool, Option<(Option<u64>, &'static str, u64)>, String);
+/// Count, head, anchored, fault and verdict.
+type Answer = (u64, Option<Head>, bool, Option<Fault>, String);
 type Head = (u64, String);
+/// Seq, reason, line, law and member.
+type Fault = (Option<u64>, &'static str, u64, Option<&'static str>, Option<&'static str>);
 
 /// Judges one export; empty once it has answered.
 #[pyclass(module = "theory_core", frozen)]
@@ -26,18 +29,19 @@ struct Verifier(Mutex<Option<verify::Verifier>>);
 #[pymethods]
 impl Verifier {
     #[new]
-    #[pyo3(signature = (expect_head, expect_prev, allow_empty, threads))]
+    #[pyo3(signature = (expect_head, expect_prev, allow_empty, laws, threads))]
     fn new(
         py: Python<'_>,
         expect_head: Option<&Bound<'_, PyAny>>,
         expect_prev: Option<&Bound<'_, PyAny>>,
         allow_empty: bool,
+        laws: bool,
         threads: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         guard(py, || {
             let start = expect_prev.map_or(Ok(Start::First), start)?;
-            let expect =
-                Expectations { head: expect_head.map(head).transpose()?, start, allow_empty };
+            let head = expect_head.map(head).transpose()?;
+            let expect = Expectations { head, start, allow_empty, laws };
             let threads = threads.map(PyAnyMethods::extract::<usize>).transpose();
             let threads = threads.map_err(|_| wrong_type("threads is not a positive int"))?;
             Ok(Self(Mutex::new(Some(verify::Verifier::new(expect, threads)?))))
@@ -62,7 +66,11 @@ impl Verifier {
             })?;
             let verdict = report.verdict();
             let head = report.head.map(|(seq, hash)| (seq, written(&hash)));
-            let fault = report.fault.map(|fault| (fault.seq, fault.reason.as_str(), fault.line));
+            let fault = report.fault.map(|fault| {
+                let reason = fault.reason;
+                let law = reason.law().map(Law::as_str);
+                (fault.seq, reason.as_str(), fault.line, law, reason.member())
+            });
             Ok((report.count, head, report.anchored, fault, verdict))
         })
     }

@@ -14,6 +14,7 @@ pub mod facts;
 pub mod frames;
 pub mod ids;
 pub mod json;
+pub mod laws;
 pub mod limits;
 pub mod number;
 pub mod outputs;

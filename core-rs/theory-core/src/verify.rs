@@ -2,7 +2,7 @@
 //!
 //! A line is the canonical `{"event":…,"hash":"b3:…"}` and ends with a line feed. Each line is
 //! judged against the hash that the line before it *states*, so lines are judged in parallel and
-//! one wrong line is one fault.
+//! one wrong line is one fault. Laws, where they are asked for, are judged after that, in order.
 
 mod line;
 mod report;
@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::{Code, Error, Result};
+use crate::laws::Judge;
 use line::Line;
 pub use report::{Expectations, Fault, Reason, Report, Start};
 
@@ -40,16 +41,21 @@ pub struct Verifier {
     line: u64,
     count: u64,
     fault: Option<Fault>,
+    judge: Judge,
 }
 
 impl Verifier {
     /// A verifier that has read nothing; `threads` bounds its parallelism (none: as many as fit).
     ///
     /// # Errors
-    /// `ERR_INPUTS` for zero threads.
+    /// `ERR_INPUTS` for zero threads, and for laws on a part that does not start at seq 1.
     pub fn new(expect: Expectations, threads: Option<usize>) -> Result<Self> {
         if threads == Some(0) {
             return Err(Error::new(Code::Inputs, "threads must be at least 1"));
+        }
+        if expect.laws && !matches!(expect.start, Start::First) {
+            let message = "laws hold from the first event on; a part cannot be judged by them";
+            return Err(Error::new(Code::Inputs, message));
         }
         let (prev, next_seq) = match &expect.start {
             Start::First => (None, Some(1)),
@@ -68,6 +74,7 @@ impl Verifier {
             line: 0,
             count: 0,
             fault: None,
+            judge: Judge::default(),
         })
     }
 
@@ -135,7 +142,7 @@ impl Verifier {
             self.refuse(Reason::Head);
         }
         let anchored = anchored && self.fault.is_none();
-        Report { count: self.count, head, anchored, fault: self.fault }
+        Report { count: self.count, head, anchored, laws: self.expect.laws, fault: self.fault }
     }
 
     /// Seq and hash of the last sound event.
@@ -174,13 +181,13 @@ impl Verifier {
             let threads = self.threads.min(most);
             self.pool = ThreadPoolBuilder::new().num_threads(threads).build().ok();
         }
-        let first = self.prev;
+        let (first, laws) = (self.prev, self.expect.laws);
         let read = |index: usize| {
             let prev = match index.checked_sub(1) {
                 Some(before) => line::stated_hash(lines[before]),
                 None => first,
             };
-            Line::read(lines[index], prev.as_ref())
+            Line::read(lines[index], prev.as_ref(), laws)
         };
         match &self.pool {
             Some(pool) => pool.install(|| (0..lines.len()).into_par_iter().map(read).collect()),
@@ -188,7 +195,7 @@ impl Verifier {
         }
     }
 
-    /// Puts a line behind those before it: plan, gap, order, hash, head, in this order.
+    /// Puts a line behind those before it: plan, gap, order, hash, head, then kind, data and laws.
     fn accept(&mut self, line: Line) -> std::result::Result<(), Reason> {
         if self.plan.as_ref().is_some_and(|plan| *plan != line.plan) {
             return Err(Reason::Plan);
@@ -211,6 +218,9 @@ impl Verifier {
             Some((seq, _)) if line.seq > seq => return Err(Reason::Head),
             Some((seq, hash)) if line.seq == seq && line.hash != hash => return Err(Reason::Head),
             _ => {}
+        }
+        if let Some(fact) = line.fact {
+            self.judge.take(fact?).map_err(Reason::Law)?;
         }
         self.plan.get_or_insert(line.plan);
         self.at = line.at;

@@ -213,7 +213,7 @@ proptest! {
         head in any::<Option<(u64, [u8; 32])>>(),
     ) {
         let start = prev.map_or(Start::First, |(hash, seq)| Start::After { seq, hash });
-        let expect = Expectations { head, start, allow_empty: false };
+        let expect = Expectations { head, start, ..Expectations::default() };
         let mut whole = Verifier::new(expect, Some(1)).unwrap();
         whole.feed(&bytes);
         let mut pieces = Verifier::new(expect, Some(1)).unwrap();

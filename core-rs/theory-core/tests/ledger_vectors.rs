@@ -86,6 +86,7 @@ fn report(case: &Value) -> Report {
         head: case.get("expect_head").map(head),
         start,
         allow_empty: case.get("allow_empty").and_then(Value::as_bool).unwrap_or_default(),
+        laws: false,
     };
     let mut verifier = Verifier::new(expect, Some(1)).unwrap();
     verifier.feed(text(case, "export").as_bytes());
@@ -110,9 +111,11 @@ fn exports_are_sound_or_name_their_fault() {
         assert_eq!(fault.reason.as_str(), text(expected, "reason"), "{label}");
         assert_eq!(fault.seq, number(member(expected, "seq")), "{label}");
         assert_eq!(Some(fault.line), number(member(expected, "line")), "{label}");
-        reasons.push(fault.reason);
+        reasons.push(fault.reason.as_str());
     }
-    assert!(Reason::ALL.iter().all(|reason| reasons.contains(reason)), "a reason without a case");
+    // The last three belong to laws, which have vectors of their own.
+    let (of_chains, _) = Reason::NAMES.split_at(Reason::NAMES.len() - 3);
+    assert!(of_chains.iter().all(|name| reasons.contains(name)), "a reason without a case");
 }
 
 fn number(value: &Value) -> Option<u64> {

@@ -4,6 +4,7 @@ use super::{EXPORT_LINE_BYTES, Reason};
 use crate::digest;
 use crate::event::{event_hash, place};
 use crate::json::{Value, canonical, parse};
+use crate::laws::{self, Fact};
 
 /// Bytes before the event of a canonical line.
 const OPENING: &[u8] = b"{\"event\":";
@@ -23,11 +24,13 @@ pub(super) struct Line {
     pub hash: [u8; 32],
     /// Whether the stated hash covers the hash before and the event.
     pub hash_holds: bool,
+    /// What the event says to the laws, where they are asked for.
+    pub fact: Option<Result<Fact, Reason>>,
 }
 
 impl Line {
-    /// Reads a line with its line feed.
-    pub fn read(bytes: &[u8], prev: Option<&[u8; 32]>) -> Result<Self, Reason> {
+    /// Reads a line with its line feed, and with `laws` what its event says to them.
+    pub fn read(bytes: &[u8], prev: Option<&[u8; 32]>, laws: bool) -> Result<Self, Reason> {
         let body = bytes.strip_suffix(b"\n").ok_or(Reason::Syntax)?;
         if body.len() > EXPORT_LINE_BYTES {
             return Err(Reason::Syntax);
@@ -47,7 +50,17 @@ impl Line {
             at: place.at.to_owned(),
             hash,
             hash_holds: computed == hash,
+            fact: laws.then(|| laws::read(event).map_err(Reason::from)),
         })
+    }
+}
+
+impl From<laws::Misread> for Reason {
+    fn from(misread: laws::Misread) -> Self {
+        match misread {
+            laws::Misread::Kind => Self::Kind,
+            laws::Misread::Data(member) => Self::Data(member),
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::laws::Law;
+
 /// What the one who asks knows from elsewhere.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Expectations {
@@ -11,6 +13,8 @@ pub struct Expectations {
     pub start: Start,
     /// Whether zero events are sound.
     pub allow_empty: bool,
+    /// Whether kinds, data and laws are judged too; that needs the first event.
+    pub laws: bool,
 }
 
 /// Where an export starts.
@@ -29,7 +33,7 @@ pub enum Start {
 }
 
 /// Why a line is not sound; the first that applies, in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// Not one JSON text and a line feed.
     Syntax,
@@ -47,19 +51,18 @@ pub enum Reason {
     Hash,
     /// Not the expected head, or beyond it.
     Head,
+    /// Of a kind that no event has.
+    Kind,
+    /// Data that has not the shape of its kind; its first such member, if the shape knows it.
+    Data(Option<&'static str>),
+    /// A law does not hold at this prefix.
+    Law(Law),
 }
 
 impl Reason {
-    /// Every reason, in order of precedence.
-    pub const ALL: [Self; 8] = [
-        Self::Syntax,
-        Self::Bytes,
-        Self::Schema,
-        Self::Plan,
-        Self::Gap,
-        Self::Order,
-        Self::Hash,
-        Self::Head,
+    /// The name of every reason, in order of precedence; the last three only where laws are judged.
+    pub const NAMES: [&'static str; 11] = [
+        "syntax", "bytes", "schema", "plan", "gap", "order", "hash", "head", "kind", "data", "law",
     ];
 
     /// The reason's name.
@@ -74,7 +77,22 @@ impl Reason {
             Self::Order => "order",
             Self::Hash => "hash",
             Self::Head => "head",
+            Self::Kind => "kind",
+            Self::Data(_) => "data",
+            Self::Law(_) => "law",
         }
+    }
+
+    /// The law that does not hold.
+    #[must_use]
+    pub fn law(self) -> Option<Law> {
+        if let Self::Law(law) = self { Some(law) } else { None }
+    }
+
+    /// The member of the data that has not its type.
+    #[must_use]
+    pub fn member(self) -> Option<&'static str> {
+        if let Self::Data(member) = self { member } else { None }
     }
 }
 
@@ -99,6 +117,8 @@ pub struct Report {
     pub head: Option<(u64, [u8; 32])>,
     /// Whether a head from outside was given and met.
     pub anchored: bool,
+    /// Whether kinds, data and laws were judged.
+    pub laws: bool,
     /// The first fault.
     pub fault: Option<Fault>,
 }
@@ -107,13 +127,14 @@ impl Report {
     /// The answer as a sentence; never "verified" without a head from outside.
     #[must_use]
     pub fn verdict(&self) -> String {
+        let lawful = if self.laws { ", lawful" } else { "" };
         let events = if self.count == 1 { "1 event" } else { &format!("{} events", self.count) };
         match (&self.fault, self.head) {
             (Some(fault), _) => format!("broken at {fault}, after {events}"),
             (None, Some((seq, _))) if self.anchored => {
-                format!("{events}, internally consistent, anchored at seq {seq}")
+                format!("{events}, internally consistent{lawful}, anchored at seq {seq}")
             }
-            (None, _) => format!("{events}, internally consistent, not anchored"),
+            (None, _) => format!("{events}, internally consistent{lawful}, not anchored"),
         }
     }
 }
@@ -121,8 +142,18 @@ impl Report {
 impl fmt::Display for Fault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.seq {
-            Some(seq) => write!(out, "seq {seq} (line {}): {}", self.line, self.reason.as_str()),
-            None => write!(out, "line {}: {}", self.line, self.reason.as_str()),
+            Some(seq) => write!(out, "seq {seq} (line {}): {}", self.line, self.reason),
+            None => write!(out, "line {}: {}", self.line, self.reason),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Law(law) => write!(out, "law {law}"),
+            Self::Data(Some(member)) => write!(out, "data (member {member})"),
+            other => out.write_str(other.as_str()),
         }
     }
 }

@@ -1,0 +1,192 @@
+//! One execution attempt, from admission until its transition leaves `applying`.
+//!
+//! ```text
+//! admitted -> leased, reserved -> started -> ended -> settled | voided -> lease released
+//! admitted -> memo hit
+//! ```
+
+use super::Law;
+use super::amounts::Amounts;
+use super::fact::{Answer, Asked, Name, Outcome, Part};
+
+/// Where the lease of an attempt stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lease {
+    None,
+    Held,
+    Gone,
+}
+
+/// An open attempt.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub name: Name,
+    pub write_prefix: String,
+    pub write_set: Vec<String>,
+    pub inputs_hash: String,
+    pub lease: Lease,
+    pub hold: Option<Amounts>,
+    pub started: bool,
+    pub ended: Option<Outcome>,
+    /// Whether the hold has been settled or voided.
+    pub booked: bool,
+    /// Whether the outputs of another execution stand for this one.
+    pub remembered: bool,
+    part: (u64, u64),
+    success: Vec<(Asked, bool)>,
+}
+
+impl Attempt {
+    /// An attempt that was just admitted.
+    pub fn new(
+        name: Name,
+        write_prefix: String,
+        write_set: Vec<String>,
+        inputs_hash: String,
+    ) -> Self {
+        Self {
+            name,
+            write_prefix,
+            write_set,
+            inputs_hash,
+            lease: Lease::None,
+            hold: None,
+            started: false,
+            ended: None,
+            booked: false,
+            remembered: false,
+            part: (0, 0),
+            success: Vec::new(),
+        }
+    }
+
+    /// The hold, while it is neither settled nor voided.
+    pub fn held(&self) -> Option<Amounts> {
+        self.hold.filter(|_| !self.booked)
+    }
+
+    /// Takes the lease.
+    pub fn lease(&mut self) -> Result<(), Law> {
+        if self.lease != Lease::None {
+            return Err(Law::LeasePair);
+        }
+        self.lease = Lease::Held;
+        Ok(())
+    }
+
+    /// Gives the lease back: after the hold, unless it expired.
+    pub fn unlease(&mut self, expired: bool) -> Result<(), Law> {
+        if self.lease != Lease::Held {
+            return Err(Law::LeasePair);
+        }
+        if !expired && !self.booked && !self.remembered {
+            return Err(Law::ExecutionOrder);
+        }
+        self.lease = Lease::Gone;
+        Ok(())
+    }
+
+    /// Takes the hold.
+    pub fn reserve(&mut self, hold: Amounts) -> Result<(), Law> {
+        if self.hold.is_some() {
+            return Err(Law::BudgetOnce);
+        }
+        if self.remembered {
+            return Err(Law::ExecutionOrder);
+        }
+        self.hold = Some(hold);
+        Ok(())
+    }
+
+    /// Stands on what another execution delivered: reserves and spends nothing.
+    pub fn remember(&mut self) -> Result<(), Law> {
+        if self.hold.is_some() || self.remembered {
+            return Err(Law::ExecutionOrder);
+        }
+        self.remembered = true;
+        Ok(())
+    }
+
+    /// Starts to run: with a hold, under its lease, once.
+    pub fn start(&mut self) -> Result<(), Law> {
+        let ready = self.held().is_some() && self.lease == Lease::Held;
+        if !ready || self.started || self.ended.is_some() {
+            return Err(Law::ExecutionOrder);
+        }
+        self.started = true;
+        Ok(())
+    }
+
+    /// Ends its run, once; only an orphan may never have started.
+    pub fn end(&mut self, outcome: Outcome) -> Result<(), Law> {
+        let ran = self.started || outcome == Outcome::Orphaned;
+        if !ran || self.ended.is_some() || self.held().is_none() {
+            return Err(Law::ExecutionOrder);
+        }
+        self.ended = Some(outcome);
+        Ok(())
+    }
+
+    /// Books the hold as settled or voided; answers the hold.
+    pub fn book(&mut self, stated: &Amounts, void: bool) -> Result<Amounts, Law> {
+        let hold = self.held().ok_or(Law::BudgetOnce)?;
+        if !hold.equals(stated) {
+            return Err(Law::BudgetHold);
+        }
+        match self.ended {
+            None | Some(Outcome::Orphaned) if void => {}
+            Some(_) if void => return Err(Law::BudgetVoid),
+            None => return Err(Law::ExecutionOrder),
+            Some(_) => {}
+        }
+        self.booked = true;
+        Ok(hold)
+    }
+
+    /// Reads inputs, secrets or streams: only while a hold or a memory stands for it.
+    pub fn uses(&self) -> Result<(), Law> {
+        if self.held().is_some() || self.remembered { Ok(()) } else { Err(Law::ExecutionOrder) }
+    }
+
+    /// Puts artifacts into the world.
+    pub fn produce(&mut self, part: &Part) -> Result<(), Law> {
+        if !((self.started && self.held().is_some()) || self.remembered) {
+            return Err(Law::ArtifactOpen);
+        }
+        let records = format!("/artifacts/execution/{}/", self.name.execution_id);
+        let own =
+            |path: &String| path.starts_with(&self.write_prefix) || path.starts_with(&records);
+        if !part.paths.iter().all(own) {
+            return Err(Law::ArtifactPlace);
+        }
+        let (before, of) = self.part;
+        let follows = before.checked_add(1) == Some(part.number) && part.number <= part.of;
+        if !follows || (before > 0 && of != part.of) {
+            return Err(Law::ArtifactParts);
+        }
+        self.part = (part.number, part.of);
+        Ok(())
+    }
+
+    /// Notes the answer to a success predicate; a later one replaces an earlier.
+    pub fn check(&mut self, answer: &Answer) {
+        self.success.retain(|(asked, _)| *asked != answer.asked);
+        self.success.push((answer.asked, answer.holds));
+    }
+
+    /// Whether every one of these predicates was true.
+    pub fn has_met(&self, asked: &[Asked]) -> bool {
+        asked.iter().all(|asked| self.success.contains(&(*asked, true)))
+    }
+
+    /// Holds the attempt to its end: booked or remembered, its lease gone, its list complete.
+    pub fn close(&self) -> Result<(), Law> {
+        if self.lease == Lease::Held {
+            return Err(Law::LeasePair);
+        }
+        if !self.booked && !self.remembered {
+            return Err(Law::BudgetOnce);
+        }
+        if self.part.0 < self.part.1 { Err(Law::ArtifactParts) } else { Ok(()) }
+    }
+}
