@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -11,7 +11,11 @@ from theory_core import TheoryError
 
 VERSION: Final = "theory.command.v1"
 
-COMMANDS: Final = {kind.__name__: kind for kind in cmd.Command.__subclasses__()}
+COMMANDS: Final[dict[str, type[cmd.Command]]] = {
+    name: kind
+    for name, kind in vars(cmd).items()
+    if isinstance(kind, type) and issubclass(kind, cmd.Command) and kind is not cmd.Command
+}
 """Every command by the name that it travels under."""
 
 
@@ -44,8 +48,7 @@ def decode(data: bytes) -> cmd.Command:
     """
     try:
         parcel = msgspec.json.decode(data, type=_Parcel)
-        kind: Any = COMMANDS[parcel.command]
-        command: cmd.Command = msgspec.json.decode(parcel.body, type=kind)
+        command = msgspec.json.decode(parcel.body, type=COMMANDS[parcel.command])
     except (msgspec.DecodeError, KeyError) as error:
         raise _foreign() from error
     if encode(command) != data:
