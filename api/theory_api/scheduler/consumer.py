@@ -17,17 +17,13 @@ from theory_api.scheduler.answer import Answer, reply
 from theory_api.scheduler.context import PASSING
 from theory_api.scheduler.engine import Engine
 from theory_api.scheduler.news import News
+from theory_api.scheduler.tenure import LeasePace
 from theory_core import TheoryError, digest
 
 log = structlog.get_logger(__name__)
 
 TAKEN: Final = 256
 """Rows taken from the inbox at once."""
-
-KEPT_S: Final = 600.0
-"""How long an answered row is kept for a replica that lost its answer on the way."""
-
-_SWEEP_S: Final = 60.0
 
 
 def arrival(shard: str) -> str:
@@ -56,14 +52,14 @@ class Consumer:
         inbox: Inbox,
         signals: Signals,
         clock: Clock,
-        poll_s: float,
+        pace: LeasePace,
     ) -> None:
         self._shard = shard
         self._engine = engine
         self._inbox = inbox
         self._signals = signals
         self._clock = clock
-        self._poll_s = poll_s
+        self._pace = pace
         self._news = News(clock)
         self._swept = clock.monotonic()
 
@@ -82,15 +78,15 @@ class Consumer:
                     log.warning("inbox.waits", shard=self._shard, code=error.code)
                     done = False
                 if not done:
-                    await self._news.wait(self._poll_s)
+                    await self._news.wait(self._pace.poll_s)
         finally:
             unlisten()
 
     async def _turn(self) -> bool:
         """Answer what is there; False when there was nothing."""
-        if self._clock.monotonic() - self._swept > _SWEEP_S:
+        if self._clock.monotonic() - self._swept > self._pace.sweep_s:
             self._swept = self._clock.monotonic()
-            await self._inbox.sweep(self._shard, older_s=KEPT_S)
+            await self._inbox.sweep(self._shard, older_s=self._pace.kept_s)
         rows = await self._inbox.pending(self._shard, limit=TAKEN)
         plans: dict[str, list[InboxRow]] = {}
         for row in rows:

@@ -194,14 +194,13 @@ class Router:
 
     async def _attend(self, shard: str, engine: Engine) -> None:
         """Take the commands that others leave for a shard of this process."""
-        pace = self.ownership.pace
         consumer = Consumer(
             shard,
             engine,
             inbox=self._inbox,
             signals=self._signals,
             clock=self._clock,
-            poll_s=pace.poll_s,
+            pace=self.ownership.pace,
         )
         await consumer.run()
 

@@ -39,6 +39,10 @@ class LeasePace:
     """Between two looks into the inbox, and at events of other owners, without a hint."""
     patience_s: float = 15.0
     """How long a command waits for the owner of its plan: a takeover, and then some."""
+    kept_s: float = 600.0
+    """How long an answered row is kept for a replica that lost its answer on the way."""
+    sweep_s: float = 60.0
+    """Between two looks for rows that need not be kept."""
 
 
 _TICK_S: Final = 0.01

@@ -105,11 +105,16 @@ class FarInbox(MemoryInbox):
     def __init__(self, database: MemoryDatabase, mail: MemoryMail, machine: Machine) -> None:
         super().__init__(database, mail)
         self._machine = machine
+        self.taking, self.answering = asyncio.Event(), asyncio.Event()
+        self.taking.set()
+        self.answering.set()
 
     async def pending(self, shard: str, *, limit: int) -> list[InboxRow]:
+        await self.taking.wait()
         return await self._machine.turn(super().pending(shard, limit=limit))
 
     async def answer(self, ident: str, reply: Reply, *, shard: str, epoch: int) -> None:
+        await self.answering.wait()
         await self._machine.turn(super().answer(ident, reply, shard=shard, epoch=epoch))
 
 
@@ -185,6 +190,8 @@ class Ledger:
         for one in self.replicas:
             one.machine.going.set()
             one.machine.answers.set()
+            one.inbox.taking.set()
+            one.inbox.answering.set()
         await self.until(asyncio.gather(*(one.router.stop() for one in self.replicas)))
         for tables in self.database.plans.values():
             lines = b"".join(
@@ -216,7 +223,7 @@ class Replica:
         self.processors: dict[str, Processors] = {}
         self.capacity = Capacity(parallel)
         self.drawn = 0
-        inbox = FarInbox(ledger.database, ledger.mail, self.machine)
+        self.inbox = FarInbox(ledger.database, ledger.mail, self.machine)
         self.members = FarMembership(ledger.database, ledger.register, self.machine)
         self.ownership = Ownership(
             owner=name,
@@ -231,7 +238,7 @@ class Replica:
         )
         self.router = Router(
             self.ownership,
-            inbox=inbox,
+            inbox=self.inbox,
             signals=ledger.signals,
             read=self.reads,
             hub=self.hub,

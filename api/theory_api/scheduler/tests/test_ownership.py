@@ -197,7 +197,7 @@ async def test_a_visitor_takes_nothing_while_residents_are_there(ledger: Ledger)
     resident = await ledger.replica()
     visitor = await ledger.replica(resident=False)
     await ledger.passes(30)
-    assert visitor.ownership.owned == ()
+    assert not visitor.ownership.owned
     plan = await ledger.until(visitor.apply("p1", {"a": step()}))
     assert await ledger.until(visitor.router.wait(plan)) == "completed"
     assert resident.runs
@@ -210,4 +210,4 @@ async def test_a_visitor_alone_serves_everything_and_leaves_it(ledger: Ledger) -
     resident = await ledger.replica()
     await ledger.passes(30)
     assert len(resident.ownership.owned) == 4
-    assert visitor.ownership.owned == ()
+    assert not visitor.ownership.owned
