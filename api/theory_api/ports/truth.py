@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from theory_api.domain.projection import Changes
+
+INBOX: Final = "inbox"
+"""Scope of the idempotency rows that make a command of the durable inbox happen once.
+
+No client has it: theirs name a tenant and a principal.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,12 @@ class TruthStore(Protocol):
         """Become the writer of a shard and raise its epoch; returns the new epoch.
 
         Raises `TheoryError` `ERR_NOT_WRITER` while another owner holds it, `ERR_UNAVAILABLE`.
+        """
+
+    async def renew(self, shard: str, epoch: int) -> None:
+        """Keep the shard: an owner that does not renew its lease in time loses it to another.
+
+        Raises `TheoryError` `ERR_NOT_WRITER` when the epoch is over, `ERR_UNAVAILABLE`.
         """
 
     async def append(

@@ -13,6 +13,7 @@ from theory_api.ports.intake import Intakes
 from theory_api.ports.registry import Snapshots
 from theory_api.ports.scratch import Scratch
 from theory_api.ports.world import World
+from theory_api.scheduler.capacity import Capacity
 
 PASSING: Final = frozenset({"ERR_UNAVAILABLE", "ERR_STORAGE"})
 """Faults of a store or an adapter that may pass: the scheduler waits and asks again."""
@@ -36,7 +37,7 @@ class Pace:
     """How much at once, and how often the scheduler looks."""
 
     parallel: int = 4
-    """Executions at once over all plans."""
+    """Executions at once over all plans of a process."""
     meter_s: float = 0.2
     """Between two looks at running usage."""
     poll_s: float = 1.0
@@ -67,3 +68,5 @@ class Context:
     default_adapter: str = "process"
     pace: Pace = field(default_factory=Pace)
     notify: Callable[[Notice], None] = lambda _notice: None
+    capacity: Capacity | None = None
+    """Places shared with other schedulers of this process; None: the pace's `parallel` alone."""

@@ -11,10 +11,11 @@ import structlog
 from theory_api.domain.commands import Command
 from theory_api.domain.runnable import Blocked
 from theory_api.domain.state import PlanState
-from theory_api.domain.values import TERMINAL_PLAN
 from theory_api.ports.folds import FoldStore
 from theory_api.ports.truth import IdempotencyRow, ReadModel, StoredEvent, TruthStore
+from theory_api.scheduler.answer import Answer
 from theory_api.scheduler.context import Context
+from theory_api.scheduler.feed import Feed
 from theory_api.scheduler.folding import Folding
 from theory_api.scheduler.hub import Hub
 from theory_api.scheduler.keeping import Keeper
@@ -22,7 +23,7 @@ from theory_api.scheduler.recovery import Recovery
 from theory_api.scheduler.runner import Runner
 from theory_api.scheduler.stopping import within
 from theory_api.scheduler.verification import Verification, Verified
-from theory_api.scheduler.writer import Answer, Committed, Writer
+from theory_api.scheduler.writer import Committed, Writer
 from theory_core import TheoryError
 
 log = structlog.get_logger(__name__)
@@ -46,20 +47,21 @@ class Engine:
         admitting: bool = True,
         folds: FoldStore | None = None,
         verification: Verification | None = None,
+        hub: Hub | None = None,
     ) -> None:
         """With `admitting` off nothing new starts: open work is settled, commands are judged.
 
-        `folds` shortens starts; `verification` goes over all ledgers while the engine runs.
+        `folds` shortens starts; `verification` goes over all ledgers while the engine runs; `hub`
+        is where commits are published: readers of one that outlives this engine stay.
         """
         self._admitting = admitting
         self._folds = folds
         self._verification = verification
         self._store = store
-        self._read = read
         self._context = context
         self._shard = shard
         self._owner = owner
-        self._hub = Hub(self._page)
+        self._hub = hub or Hub(lambda plan, after: read.events(plan, after=after))
         self._writer: Writer | None = None
         self._runner: Runner | None = None
         self._recovery: Recovery | None = None
@@ -69,6 +71,13 @@ class Engine:
         self._started = False
         self.fault: BaseException | None = None
         self.stopped = asyncio.Event()
+        self._feed = Feed(
+            read,
+            self._hub,
+            stopped=self.stopped,
+            blame=self._blame,
+            aside=lambda plan: self.aside.get(plan),
+        )
 
     async def start(self) -> None:
         """Become the owner of the shard and take up what was left unfinished.
@@ -136,54 +145,12 @@ class Engine:
         return await self._ready()[0].submit(command, idempotency)
 
     async def wait(self, plan: str) -> str:
-        """The plan's terminal status, once it has one.
+        """The plan's terminal status, once it has one; raises what `Feed.wait` raises."""
+        return await self._feed.wait(plan)
 
-        Raises `TheoryError` `ERR_NOT_FOUND`, `ERR_UNAVAILABLE` when the engine stops before that,
-        and the engine's fault if that is why it stopped.
-        """
-        row = await self._read.plan(plan)
-        if row.status in TERMINAL_PLAN:
-            return row.status
-        if plan in self.aside:
-            raise self.aside[plan]
-        ending = ""
-        async for event in self.subscribe(plan, after=row.head_seq):
-            ending = event.kind
-        status = ending.removeprefix("plan.")
-        if status not in TERMINAL_PLAN:
-            message = "the scheduler stopped before the plan ended"
-            raise TheoryError("ERR_UNAVAILABLE", message, {"plan": plan})
-        return status
-
-    async def subscribe(self, plan: str, *, after: int = 0) -> AsyncGenerator[StoredEvent]:
-        """Every event with `seq > after`, live; ends with the plan, or when the engine stops.
-
-        Raises `TheoryError` `ERR_NOT_FOUND`, and the engine's fault if that is why it stopped.
-        """
-        row = await self._read.plan(plan)
-        if row.status in TERMINAL_PLAN and after >= row.head_seq:
-            return
-        events = self._hub.subscribe(plan, after=after)
-        stopped = asyncio.create_task(self.stopped.wait())
-        step: asyncio.Future[StoredEvent | None] | None = None
-        try:
-            while True:
-                step = asyncio.ensure_future(anext(events, None))
-                await asyncio.wait({step, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                if not step.done():
-                    self._blame()
-                    return
-                event = step.result()
-                if event is None:
-                    return
-                yield event
-        finally:
-            # A generator that still runs cannot be closed: first its step has to end.
-            stopped.cancel()
-            if step is not None and not step.done():
-                step.cancel()
-                await asyncio.wait({step})
-            await events.aclose()
+    def subscribe(self, plan: str, *, after: int = 0) -> AsyncGenerator[StoredEvent]:
+        """Every event with `seq > after`, live; raises what `Feed.subscribe` raises."""
+        return self._feed.subscribe(plan, after=after)
 
     def state(self, plan: str) -> PlanState | None:
         """The plan's folded state while it is active here; to be read, never changed."""
@@ -212,6 +179,16 @@ class Engine:
         """Refuse a plan's commands from now on: its ledger is not what was written."""
         if self._writer is not None:
             self._writer.plans.set_aside(plan, fault)
+
+    @property
+    def epoch(self) -> int | None:
+        """The epoch that was claimed; None before that."""
+        return None if self._writer is None else self._writer.epoch
+
+    @property
+    def idle(self) -> bool:
+        """Whether no execution runs here or is about to."""
+        return self._runner is None or not self._runner.running
 
     @property
     def turned(self) -> float:
@@ -245,9 +222,6 @@ class Engine:
             await self._keeper.last()
         if self._writer is not None:
             await self._store.release(self._shard, self._writer.epoch)
-
-    async def _page(self, plan: str, after: int) -> list[StoredEvent]:
-        return await self._read.events(plan, after=after)
 
     def _blame(self) -> None:
         """Raise the fault that stopped this engine, if one did."""

@@ -40,9 +40,11 @@ class Hub:
         self._channels: dict[str, _Channel] = {}
 
     def publish(self, plan: str, events: Sequence[StoredEvent]) -> None:
-        """Make committed events visible."""
+        """Make committed events visible. Law: what is kept has no gap, whoever wrote in between."""
         channel = self._channels.get(plan)
-        if channel is not None:
+        if channel is not None and events:
+            if channel.recent and channel.recent[-1].seq + 1 != events[0].seq:
+                channel.recent.clear()
             channel.recent.extend(events)
             channel.news.set()
             channel.news = asyncio.Event()
@@ -54,6 +56,11 @@ class Hub:
             channel.recent.clear()
             channel.news.set()
             channel.news = asyncio.Event()
+
+    @property
+    def read(self) -> frozenset[str]:
+        """Plans that somebody reads."""
+        return frozenset(self._channels)
 
     async def subscribe(self, plan: str, *, after: int = 0) -> AsyncGenerator[StoredEvent]:
         """Every event with `seq > after`; ends after the plan's last one, even if that is past."""

@@ -16,6 +16,7 @@ from theory_api.domain.decision import Delay, Start, Stop
 from theory_api.domain.runnable import Blocked, hopeless, why
 from theory_api.domain.state import Attempting, PlanState
 from theory_api.domain.values import Fault
+from theory_api.scheduler.capacity import Capacity
 from theory_api.scheduler.context import PASSING, Context
 from theory_api.scheduler.evaluation import evaluate
 from theory_api.scheduler.execution import execute, tell
@@ -67,7 +68,9 @@ class Runner:
         self._halts: dict[str, asyncio.Event] = {}
         self._reaper = Reaper(context, writer, self.complete)
         self._stopping = False
-        self._waiting: dict[str, None] = {}
+        self._seats = (context.capacity or Capacity(context.pace.parallel)).join(
+            self._running, self.touch
+        )
         self._gathering = Gathering(context)
         self.failed: Callable[[BaseException], None] = lambda _error: None
 
@@ -129,6 +132,7 @@ class Runner:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        self._seats.leave()
 
     # -- tasks ------------------------------------------------------------------------------
 
@@ -137,7 +141,7 @@ class Runner:
 
     def _forget(self, plan: str) -> None:
         desk = self._desks.pop(plan, None)
-        self._waiting.pop(plan, None)
+        self._seats.forget(plan)
         if desk is not None and desk.timer is not None:
             desk.timer.cancel()
 
@@ -205,7 +209,7 @@ class Runner:
         soonest: float | None = None
         absent: dict[str, MissingInputError] = {}
         for name in list(state.candidates):
-            if self._crowded(state.plan):
+            if self._seats.crowded(state.plan):
                 desk.crowded = True
                 break
             wait = desk.delayed.get(name, 0.0) - self._context.clock.monotonic()
@@ -268,25 +272,16 @@ class Runner:
             return None
         if isinstance(admission, Blocked):
             return admission
-        if self._crowded(state.plan):
+        if self._seats.crowded(state.plan):
             return _CAPACITY
         await self._admit(state, admission)
         return None
-
-    def _crowded(self, plan: str) -> bool:
-        """Whether no place is free; the plan is looked at again when one becomes free."""
-        if len(self._running) < self._context.pace.parallel:
-            return False
-        self._waiting[plan] = None
-        return True
 
     def _free(self, name: str) -> None:
         """Give a place back to whoever waits for one."""
         self._running.discard(name)
         self._halts.pop(name, None)
-        waiting, self._waiting = self._waiting, {}
-        for plan in waiting:
-            self.touch(plan)
+        self._seats.freed()
 
     async def _admit(self, state: PlanState, admission: cmd.Admit) -> None:
         """Take a place for the execution, and have its admission judged."""

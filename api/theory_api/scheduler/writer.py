@@ -19,6 +19,7 @@ from theory_api.domain.projection import project
 from theory_api.domain.state import PlanState
 from theory_api.ports.clock import Clock
 from theory_api.ports.truth import Append, IdempotencyRow, StoredEvent, TruthStore
+from theory_api.scheduler.answer import Answer, stamped
 from theory_api.scheduler.folding import Folded, Folding
 from theory_api.scheduler.plans import Plans, regression
 from theory_core import EVENT_VERSION, TheoryError
@@ -30,20 +31,6 @@ BATCH: Final = 256
 
 LOST: Final = frozenset({"ERR_NOT_WRITER", "ERR_CONFLICT", "ERR_CHAIN_BROKEN"})
 """Failures of a commit that mean: somebody else writes here. The writer stops for good."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a command led to, after its commit."""
-
-    plan: str
-    seq: int
-    events: tuple[str, ...] = ()
-    """Kinds, in order; empty when the command changed nothing."""
-    stale: bool = False
-    """A predicate's answer was older than what it read: evaluate again."""
-    replayed: bytes | None = None
-    """The stored answer of an earlier request with the same idempotency key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +268,7 @@ class Writer:
             seq = share.folded.state.seq
             batch.answers.append((item, Answer(plan, seq, events=kinds, stale=decision.stale)))
             if item.idempotency is not None and not decision.stale:
-                batch.idempotency.append(item.idempotency)
+                batch.idempotency.append(stamped(item.idempotency, batch.answers[-1][1]))
         return batch
 
     def _seal(self, folded: Folded, events: tuple[ev.Event, ...]) -> list[StoredEvent]:

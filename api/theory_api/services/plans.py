@@ -15,7 +15,7 @@ from theory_api.domain.values import Output, Policy
 from theory_api.ports.artifacts import ArtifactStore
 from theory_api.ports.registry import Snapshots
 from theory_api.ports.truth import IdempotencyRow
-from theory_api.scheduler.writer import Answer
+from theory_api.scheduler.answer import Answer
 from theory_core import LIMITS, TheoryError, WorldPath, canonicalize, digest
 
 _PLACEHOLDER: Final[Mapping[str, Any]] = {

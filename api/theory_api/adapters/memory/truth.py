@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from theory_api.adapters.memory.folds import MemoryFolds
@@ -15,9 +15,12 @@ from theory_core import TheoryError
 
 
 @dataclass(slots=True)
-class _Shard:
+class HeldShard:
+    """Who may append to a shard, and until when nobody else may."""
+
     epoch: int = 0
     owner: str | None = None
+    renewed: float = 0.0
 
 
 @dataclass(slots=True)
@@ -26,12 +29,20 @@ class MemoryDatabase:
 
     plans: dict[str, PlanTables] = field(default_factory=dict)
     requests: dict[tuple[str, str], IdempotencyRow] = field(default_factory=dict)
-    shards: dict[str, _Shard] = field(default_factory=dict)
+    shards: dict[str, HeldShard] = field(default_factory=dict)
+    now: Callable[[], float] = lambda: 0.0
+    """The database's own clock in seconds; standing still, no lease ever ends."""
+    lease_s: float = 5.0
+    """How long an owner may go without renewing."""
     folds: dict[str, Fold] = field(default_factory=dict)
 
     def bury(self, shard: str) -> None:
         """The owner's process died: nobody holds the shard, its epoch stays."""
-        self.shards.setdefault(shard, _Shard()).owner = None
+        self.shards.setdefault(shard, HeldShard()).owner = None
+
+    def fresh(self, renewed: float) -> bool:
+        """Whether what was renewed then still counts."""
+        return self.now() - renewed <= self.lease_s
 
 
 class MemoryTruth:
@@ -50,14 +61,20 @@ class MemoryTruth:
     async def claim(self, shard: str, owner: str) -> int:
         """Become the writer and raise the epoch."""
         self._open()
-        held = self.database.shards.setdefault(shard, _Shard())
-        if held.owner is not None and held.owner != owner:
+        held = self.database.shards.setdefault(shard, HeldShard())
+        if held.owner not in {None, owner} and self.database.fresh(held.renewed):
             message = "another process writes to this shard"
             raise TheoryError("ERR_NOT_WRITER", message, {"shard": shard})
         held.epoch += 1
         held.owner = owner
+        held.renewed = self.database.now()
         self._held[shard] = held.epoch
         return held.epoch
+
+    async def renew(self, shard: str, epoch: int) -> None:
+        """Keep the shard for another lease."""
+        self._fence(shard, epoch)
+        self.database.shards[shard].renewed = self.database.now()
 
     async def append(
         self,

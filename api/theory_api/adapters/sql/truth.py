@@ -70,6 +70,12 @@ class SqliteTruth:
         """Become the writer: the exclusion first, then a higher epoch."""
         return await self._session.run(partial(self._claim, shard, owner))
 
+    async def renew(self, shard: str, epoch: int) -> None:
+        """Nothing to do: the exclusion is held until it is let go."""
+        held = self._held.get(shard)
+        if held is None or held[0] != epoch:
+            raise _unclaimed()
+
     async def append(
         self,
         batch: Sequence[Append],

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from theory_api.domain import commands as cmd
 from theory_api.domain.tests.book import PLAN
 from theory_api.ports.truth import IdempotencyRow, StoredEvent
+from theory_api.scheduler.answer import Answer
 from theory_api.scheduler.tests.bench import Clock, Truth
-from theory_api.scheduler.writer import Answer, Committed, Writer
+from theory_api.scheduler.writer import Committed, Writer
 from theory_core import canonicalize, loads_strict, verify
 
 

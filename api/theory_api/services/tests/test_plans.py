@@ -11,8 +11,8 @@ import pytest
 from theory_api.domain import commands as cmd
 from theory_api.domain.tests.shelf import snapshot
 from theory_api.ports.truth import IdempotencyRow
+from theory_api.scheduler.answer import Answer
 from theory_api.scheduler.tests.bench import Disk, House, Shelf, output_of, step, until
-from theory_api.scheduler.writer import Answer
 from theory_api.services.plans import Attachment, PlanCommands
 from theory_core import LIMITS, TheoryError, canonicalize, digest, loads_strict
 

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from theory_api.domain.commands import Command
 from theory_api.ports.truth import IdempotencyRow, PlanRow, StoredEvent
-from theory_api.scheduler.writer import Answer
+from theory_api.scheduler.answer import Answer
 from theory_api.web.app import create_app
 from theory_api.web.doors import Doors
 from theory_api.web.events import Frames
