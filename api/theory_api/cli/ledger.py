@@ -124,19 +124,23 @@ def head(given: Told, name: str | None, out: str | None) -> int:
 
 
 def _heads(given: Told, out: str | None) -> int:
-    async def work() -> bytes:
+    async def work() -> int:
         async with reader(given.settings()) as services:
-            return b"".join([line async for line in services.ledgers.heads()])
-
-    lines = run(work())
-    if out is None:
-        click.echo(lines, nl=False)
+            lines = b"".join([line async for line in services.ledgers.heads()])
+        if out is None:
+            click.echo(lines, nl=False)
+        else:
+            _replace(Path(out), lines)
         return 0
-    # Whoever reads it sees all of the old heads or all of the new ones.
-    fresh = Path(out + ".new")
-    write(fresh, lines)
-    fresh.replace(out)
-    return 0
+
+    return run(work())
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Whoever reads the file sees all of what it held or all of `data`."""
+    fresh = path.with_name(path.name + ".new")
+    write(fresh, data)
+    fresh.replace(path)
 
 
 def write(path: Path, data: bytes) -> None:
