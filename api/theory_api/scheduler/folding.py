@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +14,7 @@ from theory_api.domain.evolve import fold
 from theory_api.domain.state import PlanState
 from theory_api.ports.folds import Fold, FoldStore
 from theory_api.ports.truth import StoredEvent, TruthStore
+from theory_api.scheduler.turns import Turn
 from theory_core import Chain, TheoryError, digest, event_hash
 
 log = structlog.get_logger(__name__)
@@ -121,7 +121,7 @@ async def _follow(store: TruthStore, folded: Folded, page: list[StoredEvent]) ->
             for event in part:
                 _verify(folded, event)
             _apply(state, part)
-            await asyncio.sleep(0)
+            await Turn()
         page = await store.events(state.plan, after=state.seq, limit=PAGE)
     folded.committed = state.seq
     if state.seq:
@@ -167,7 +167,7 @@ async def freeze_slowly(folded: Folded) -> Fold:
     made: list[bytes] = []
     for frame in frames(folded.state):
         made.append(frame)
-        await asyncio.sleep(0)
+        await Turn()
     return _sealed(folded, made)
 
 
@@ -186,7 +186,7 @@ async def thaw(kept: Fold) -> Folded:
     for place, frame in enumerate(pieces, start=1):
         absorb(state, frame)
         if not place % SLICE:
-            await asyncio.sleep(0)
+            await Turn()
     if (state.plan, state.seq) != (kept.plan, kept.seq):
         raise _unreadable("it is of another plan or event")
     chain = Chain(prev=(kept.seq, kept.hash, kept.at), plan=kept.plan)
