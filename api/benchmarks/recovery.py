@@ -112,16 +112,16 @@ class Size:
     """Events of each plan after its fold."""
 
 
-def story(size: Size) -> list[ev.Event]:
+def story(plan: str, size: Size) -> list[ev.Event]:
     """One plan's events: transitions that succeeded, then some that run, then some that wait."""
     done = (size.events - 1 - 5 * size.open) // 10
     told: list[ev.Event] = [created(size.events)]
     for place in range(done):
         name = f"t{place}"
-        told += [proposed(name), *started(name), *succeeded(name)]
+        told += [proposed(name), *started(plan, name), *succeeded(plan, name)]
     for place in range(size.open):
         name = f"u{place}"
-        told += [proposed(name), *started(name)]
+        told += [proposed(name), *started(plan, name)]
     while len(told) < size.events:
         told.append(proposed(f"v{len(told)}"))
     return told
@@ -162,14 +162,14 @@ def proposed(name: str) -> ev.Event:
     )
 
 
-def _about(name: str) -> ev.About:
-    ident = execution_id("/world/bench/any", name, 1)
+def _about(plan: str, name: str) -> ev.About:
+    ident = execution_id(plan, name, 1)
     return {"execution_id": ident, "transition": name, "attempt": 1}
 
 
-def started(name: str) -> tuple[ev.Event, ...]:
+def started(plan: str, name: str) -> tuple[ev.Event, ...]:
     """An attempt is admitted and starts."""
-    about = _about(name)
+    about = _about(plan, name)
     prefix = f"/artifacts/outputs/bench-work-v1/{about['execution_id']}/"
     leased = (SelectorSpec(kind="prefix", path=prefix),)
     return (
@@ -190,9 +190,9 @@ def started(name: str) -> tuple[ev.Event, ...]:
     )
 
 
-def succeeded(name: str) -> tuple[ev.Event, ...]:
+def succeeded(plan: str, name: str) -> tuple[ev.Event, ...]:
     """An attempt delivers one artifact and is paid."""
-    about = _about(name)
+    about = _about(plan, name)
     path = f"/artifacts/outputs/bench-work-v1/{about['execution_id']}/outputs/a"
     output = Output(path=path, cid=CID, size_bytes=0, mime="text/plain")
     return (
@@ -215,11 +215,13 @@ def succeeded(name: str) -> tuple[ev.Event, ...]:
 async def build(truth: Truth, size: Size) -> None:
     """Fill an empty store; the folds stand `tail` events before the heads."""
     epoch = await truth.claim(SHARD, "builder")
-    told = story(size)
-    ats = [f"2026-11-21T04:25:{n // 10**6:02d}.{n % 10**6:06d}Z" for n in range(1, len(told) + 1)]
-    numbered = list(zip(range(1, len(told) + 1), ats, told, strict=True))
     for number in range(size.plans):
         plan = f"/world/bench/p{number:06d}"
+        told = story(plan, size)
+        numbered = [
+            (seq, f"2026-11-21T04:25:{seq // 10**6:02d}.{seq % 10**6:06d}Z", event)
+            for seq, event in enumerate(told, start=1)
+        ]
         wires = [
             {
                 "v": EVENT_VERSION,

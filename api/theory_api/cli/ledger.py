@@ -141,11 +141,11 @@ def _heads(given: Told, out: str | None) -> int:
     return run(work())
 
 
-def _replace(file: Path, lines: bytes) -> None:
-    """Whoever reads it sees all of the old heads or all of the new ones."""
-    fresh = file.with_name(file.name + ".new")
-    write(fresh, lines)
-    fresh.replace(file)
+def _replace(path: Path, data: bytes) -> None:
+    """Whoever reads the file sees all of what it held or all of `data`."""
+    fresh = path.with_name(path.name + ".new")
+    write(fresh, data)
+    fresh.replace(path)
 
 
 def write(path: Path, data: bytes) -> None:

@@ -15,6 +15,7 @@ from theory_api.domain.evolve import fold
 from theory_api.domain.state import PlanState
 from theory_api.ports.folds import Fold, FoldStore
 from theory_api.ports.truth import StoredEvent, TruthStore
+from theory_api.scheduler.turns import Turn
 from theory_core import Chain, TheoryError, digest, event_hash
 
 log = structlog.get_logger(__name__)
@@ -27,6 +28,9 @@ SLICE: Final = 100
 
 GROUP: Final = 64
 """Plans whose kept folds are in memory at once while many are folded."""
+
+ABREAST: Final = 16
+"""Plans that are folded at once: one is read while another is folded."""
 
 _DIGEST: Final = 67
 """Characters of a written digest."""
@@ -64,11 +68,17 @@ class Folding:
         for start in range(0, len(plans), GROUP):
             group = plans[start : start + GROUP]
             kept = await self._newest(group)
-            for plan in group:
-                try:
-                    yield plan, await self._fold(plan, kept.get(plan))
-                except TheoryError as error:
-                    yield plan, error
+            for first in range(0, len(group), ABREAST):
+                few = group[first : first + ABREAST]
+                folds = (self._settled(plan, kept.get(plan)) for plan in few)
+                for plan, found in zip(few, await asyncio.gather(*folds), strict=True):
+                    yield plan, found
+
+    async def _settled(self, plan: str, kept: Fold | None) -> Folded | TheoryError:
+        try:
+            return await self._fold(plan, kept)
+        except TheoryError as error:
+            return error
 
     async def _newest(self, plans: Sequence[str]) -> Mapping[str, Fold]:
         """Law: folds are a cache; a store that cannot give them costs time, nothing else."""
@@ -84,16 +94,17 @@ class Folding:
         if kept is not None:
             begun = await self._begun(kept)
             if begun is not None:
-                return await _follow(self._store, *begun)
+                folded, page = begun
+                return await _follow(self._store, folded, page[1:], more=len(page) == PAGE)
         return await refold(self._store, plan)
 
     async def _begun(self, kept: Fold) -> tuple[Folded, list[StoredEvent]] | None:
-        """The state of a kept fold and the first events after it; None for one of no use."""
+        """The state of a kept fold and the events from its own on; None for one of no use."""
         page = await self._store.events(kept.plan, after=kept.seq - 1, limit=PAGE)
         reason = "the ledger has another event there"
         if page and (page[0].seq, page[0].hash) == (kept.seq, kept.hash):
             try:
-                return await thaw(kept), page[1:]
+                return await thaw(kept), page
             except TheoryError as error:
                 reason = error.message
         log.warning("fold.ignored", plan=kept.plan, seq=kept.seq, reason=reason)
@@ -109,35 +120,43 @@ async def refold(store: TruthStore, plan: str) -> Folded:
     the one before it, belongs to another plan, or cannot have happened; `ERR_UNAVAILABLE`.
     """
     empty = Folded(PlanState(plan=plan), Chain(plan=plan))
-    return await _follow(store, empty, await store.events(plan, limit=PAGE))
+    page = await store.events(plan, limit=PAGE)
+    return await _follow(store, empty, page, more=len(page) == PAGE)
 
 
-async def _follow(store: TruthStore, folded: Folded, page: list[StoredEvent]) -> Folded:
-    """Fold what comes after, beginning with a page that was read already."""
+async def _follow(
+    store: TruthStore, folded: Folded, page: list[StoredEvent], *, more: bool
+) -> Folded:
+    """Fold what comes after, beginning with a page that was read; `more` may be there after it."""
     state = folded.state
-    while page:
+    while True:
         for start in range(0, len(page), SLICE):
             part = page[start : start + SLICE]
             for event in part:
                 _verify(folded, event)
             _apply(state, part)
-            await asyncio.sleep(0)
+            await Turn()
+        if not more:
+            break
         page = await store.events(state.plan, after=state.seq, limit=PAGE)
+        more = len(page) == PAGE
     folded.committed = state.seq
     if state.seq:
         folded.chain = Chain(prev=(state.seq, folded.hash, folded.at), plan=state.plan)
     return folded
 
 
+MISMATCH: Final = "does not match its hash"
+
+
 def _verify(folded: Folded, event: StoredEvent) -> None:
     """Law: the hash of each event is that of its bytes on top of the hash before."""
-    broken = _broken(event, "does not match its hash")
     try:
         expected = event_hash(folded.hash or None, event.body)
     except TheoryError as error:
-        raise broken from error
+        raise _broken(event, MISMATCH) from error
     if expected != event.hash:
-        raise broken
+        raise _broken(event, MISMATCH)
     folded.hash, folded.at = event.hash, event.at
 
 
@@ -167,7 +186,7 @@ async def freeze_slowly(folded: Folded) -> Fold:
     made: list[bytes] = []
     for frame in frames(folded.state):
         made.append(frame)
-        await asyncio.sleep(0)
+        await Turn()
     return _sealed(folded, made)
 
 
@@ -186,7 +205,7 @@ async def thaw(kept: Fold) -> Folded:
     for place, frame in enumerate(pieces, start=1):
         absorb(state, frame)
         if not place % SLICE:
-            await asyncio.sleep(0)
+            await Turn()
     if (state.plan, state.seq) != (kept.plan, kept.seq):
         raise _unreadable("it is of another plan or event")
     chain = Chain(prev=(kept.seq, kept.hash, kept.at), plan=kept.plan)

@@ -12,6 +12,7 @@ from theory_api.ports.clock import Clock
 from theory_api.ports.folds import Fold, FoldStore
 from theory_api.scheduler.folding import Folded, Folding, freeze, freeze_slowly
 from theory_api.scheduler.plans import Plans
+from theory_api.scheduler.turns import Turn
 from theory_api.scheduler.writer import Committed
 from theory_core import TheoryError
 
@@ -105,7 +106,7 @@ class Keeper:
             fold = self._at_once(plan) or await self._beside(plan)
             if fold is not None:
                 made.append(fold)
-            await asyncio.sleep(0)
+            await Turn()
         await self._put(made)
 
     def _at_once(self, plan: str) -> Fold | None:

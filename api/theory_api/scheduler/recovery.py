@@ -44,7 +44,7 @@ class Recovery:
         self._writer = writer
         self._runner = runner
         self._attaching = attaching
-        self._left: dict[str, tuple[str, Attempting]] = {}
+        self._left: dict[tuple[str, str], Attempting] = {}
         self._noted: frozenset[str] = frozenset()
         self.looked = asyncio.Event()
         """Set once every open execution was looked at."""
@@ -60,7 +60,7 @@ class Recovery:
         Delays before a retry begin anew: the clock that they ran on died with its owner.
         """
         for attempt in state.open.values():
-            self._left[attempt.execution_id] = (state.plan, attempt)
+            self._left[state.plan, attempt.execution_id] = attempt
         for name in state.candidates:
             if state.transitions[name].delay_ms:
                 self._runner.delay(state.plan, name, state.transitions[name].delay_ms)
@@ -89,18 +89,17 @@ class Recovery:
         if not self._left:
             return
         self._noted = frozenset(await self._context.scratch.names())
-        work = iter(list(self._left.values()))
+        work = iter(list(self._left.items()))
         hands = min(self._context.pace.recovering, len(self._left))
         async with asyncio.TaskGroup() as group:
             for _ in range(hands):
                 group.create_task(self._work(work))
 
-    async def _work(self, work: Iterator[tuple[str, Attempting]]) -> None:
-        for plan, attempt in work:
-            name = attempt.execution_id
+    async def _work(self, work: Iterator[tuple[tuple[str, str], Attempting]]) -> None:
+        for (plan, name), attempt in work:
             try:
                 await self._one(plan, attempt)
-                del self._left[name]
+                del self._left[plan, name]
             except TheoryError as error:
                 if self._writer.lost is not None:
                     return
@@ -162,7 +161,7 @@ class Recovery:
             await runner.release(name, None)
 
     def _busy(self) -> set[str]:
-        return {*self._runner.running, *self._left}
+        return {*self._runner.running, *(name for _, name in self._left)}
 
 
 def _lost(name: str, *, unstarted: bool) -> Note:

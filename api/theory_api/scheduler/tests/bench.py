@@ -164,6 +164,7 @@ class House:
         parallel: int = 4,
         registry: RegistrySnapshot | None = None,
         admitting: bool = True,
+        folding: bool = False,
     ) -> None:
         self.disk = disk or Disk()
         self.clock = Clock()
@@ -186,7 +187,13 @@ class House:
             notify=self.notices.append,
         )
         self.engine = Engine(
-            self.truth, self.reads, self.context, shard="s", owner="me", admitting=admitting
+            self.truth,
+            self.reads,
+            self.context,
+            shard="s",
+            owner="me",
+            admitting=admitting,
+            folds=self.truth.folds if folding else None,
         )
         self.plans = PlanCommands(self.engine, self.disk.artifacts, self.registry, ci=False)
 

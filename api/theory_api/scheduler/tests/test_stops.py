@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -124,3 +126,107 @@ async def test_a_drained_run_settles_with_what_it_used_and_counts_for_no_policy(
     assert used == ["measured"] * 3
     async with House(disk=disk, registry=registry) as last:
         assert await last.ended(plan) == "completed"
+
+
+async def hanging(run: Run) -> dict[str, Any]:
+    """Never return, and not even be cancelled at once."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.get_running_loop().create_future()
+    await asyncio.get_running_loop().create_future()
+    return run.fail()
+
+
+async def test_an_adapter_that_never_returns_is_stopped_from_outside_when_its_time_is_over() -> (
+    None
+):
+    async with House(registry=snapshot(retry=ONCE)) as house:
+        house.processors.behaviours["hang"] = [hanging]
+        plan = await house.apply({"a": step("hang"), "b": step()})
+        began = house.clock.time
+        assert await house.ended(plan) == "failed"
+        pace, job = house.context.pace, next(iter(house.processors.runs.values()))
+        bound = job.payload["timeout_s"] + pace.overtime_s
+        waited = house.clock.time - began
+        assert bound <= waited <= bound + 2 * pace.stop_grace_s + 1
+        (failed,) = await data_of(house, plan, "execution.failed")
+        assert failed["error"]["code"] == "ERR_TIMEOUT"
+        assert len(house.processors.cancelled) > 1
+        assert (await balances(house, plan))["usd_micro"][0] == 0
+        assert await house.statuses(plan) == {"a": "failed", "b": "succeeded"}
+
+
+ONCE = {"max_attempts": 1, "backoff_ms": [1], "jitter_permille": 0, "retry_on": []}
+
+
+async def test_a_stop_that_nobody_confirms_ends_as_an_orphan_and_its_hold_stays() -> None:
+    async with House(registry=snapshot(retry=ONCE)) as house:
+        house.processors.behaviours["hang"] = [hanging]
+        plan = await house.apply({"a": step("hang"), "b": step(depends_on=["a"])})
+        await settle()
+        (ident,) = house.processors.runs
+        house.processors.unstoppable.add(ident)
+        await house.plans.cancel(plan, by="me", reason="enough")
+        until_s = house.clock.time + house.context.pace.stop_grace_s
+        while "execution.orphaned" not in await house.kinds(plan):
+            await settle()
+            assert house.clock.skip()
+        assert until_s <= house.clock.time <= until_s + 2
+        (orphaned,) = await data_of(house, plan, "execution.orphaned")
+        assert orphaned["error"]["code"] == "ERR_ORPHANED"
+        hold = dict(house.registry.current.processor("demo/echo@1").estimate)
+        assert (await balances(house, plan))["cpu_ms"] == (hold["cpu_ms"], 0)
+        assert (await house.statuses(plan))["a"] == "applying"
+        # The place is free: others run while the reaper goes on.
+        other = await house.apply({"c": step()}, plan="p2")
+        assert await house.ended(other) == "completed"
+        house.processors.runs[ident].usage["cpu_ms"] = 3 * hold["cpu_ms"]
+        house.processors.unstoppable.clear()
+        assert await house.ended(plan) == "cancelled"
+        assert (await balances(house, plan))["cpu_ms"] == (0, 3 * hold["cpu_ms"])
+        assert (await balances(house, plan))["usd_micro"] == (0, hold["usd_micro"])
+        assert ident in house.processors.released
+
+
+async def test_an_adapter_that_says_itself_that_something_still_runs_is_believed() -> None:
+    async def escaped(run: Run) -> dict[str, Any]:
+        house.processors.unstoppable.add(run.execution_id)
+        return run.fail("ERR_ORPHANED")
+
+    async with House(registry=snapshot(retry=ONCE)) as house:
+        house.processors.behaviours["escape"] = [escaped]
+        plan = await house.apply({"a": step("escape")})
+        await settle()
+        assert (await house.kinds(plan))[-1] == "execution.orphaned"
+        for _ in range(20):
+            house.clock.skip()
+            await settle()
+        assert (await house.kinds(plan))[-1] == "execution.orphaned"
+        house.processors.unstoppable.clear()
+        assert await house.ended(plan) == "failed"
+        assert (await house.kinds(plan)).count("budget.settled") == 1
+
+
+async def test_a_cancel_that_hangs_or_is_refused_is_no_confirmation() -> None:
+    async with House(registry=snapshot(retry=ONCE)) as house:
+        house.processors.behaviours["hang"] = [hanging]
+        answers = [None, TheoryError("ERR_UNAVAILABLE", "no way there", {}), None]
+        asked: list[str] = []
+
+        async def cancel(name: str) -> bool:
+            asked.append(name)
+            answer = answers.pop(0) if answers else True
+            if answer is None:
+                await asyncio.get_running_loop().create_future()
+            if isinstance(answer, TheoryError):
+                raise answer
+            return True
+
+        house.processors.cancel = cancel  # type: ignore[method-assign,assignment]
+        plan = await house.apply({"a": step("hang")})
+        await settle()
+        await house.plans.cancel(plan, by="me", reason="enough")
+        assert await house.ended(plan) == "cancelled"
+        kinds = await house.kinds(plan)
+        assert kinds.count("execution.orphaned") == 1
+        assert kinds.count("budget.settled") == 1
+        assert len(asked) > 3
