@@ -50,10 +50,10 @@ async def tidy(context: Context, runner: Runner) -> None:
     """
     noted = set(await context.scratch.names())
     for adapter in context.adapters.values():
-        for name in set(await adapter.remembered()) - runner.running:
+        for name in sorted(set(await adapter.remembered()) - runner.running):
             await runner.release(name, adapter.name)
             noted.discard(name)
-    for name in noted - runner.running:
+    for name in sorted(noted - runner.running):
         await runner.release(name, None)
 
 

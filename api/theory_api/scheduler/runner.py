@@ -115,7 +115,7 @@ class Runner:
             for plan in list(self._desks):
                 state = self._writer.state(plan)
                 if state is not None:
-                    for name in self._running & state.open.keys():
+                    for name in sorted(self._running & state.open.keys()):
                         self._halt(state, name)
             await context.clock.sleep(context.pace.meter_s / 4)
 
@@ -179,11 +179,11 @@ class Runner:
     def _catch_up(self, state: PlanState, desk: _Desk) -> None:
         """Carry out the effects of commits whose success nobody learned."""
         doubtful, desk.doubtful = desk.doubtful, set()
-        for name in doubtful & state.open.keys():
+        for name in sorted(doubtful & state.open.keys()):
             if name not in self._running:
                 self.begin(state, name)
         if state.cancel is not None:
-            for name in self._running & state.open.keys():
+            for name in sorted(self._running & state.open.keys()):
                 self._halt(state, name)
 
     async def _conclude(self, state: PlanState) -> None:
@@ -339,6 +339,9 @@ class Runner:
             state = await self._writer.load(plan)
             attempt = state.open.get(note.execution_id)
             if attempt is None:
+                # Law: a note outlives its commit; a state ahead of the store may fall back.
+                if note.execution_id in (await self._writer.settled(plan)).open:
+                    continue
                 break
             settling = attempt
             proposed = state.transitions[attempt.transition].proposed
@@ -377,10 +380,9 @@ class Runner:
 
     def _halt(self, state: PlanState, name: str) -> None:
         """Have an execution stopped, once."""
-        attempt = state.open.get(name)
-        if attempt is not None and name not in self._stops:
+        if name in state.open and name not in self._stops:
             self._stops.add(name)
-            self._spawn(self._stop(name, self._context.adapters[attempt.adapter]))
+            self._spawn(self._stop(name, self._context.adapters[state.open[name].adapter]))
 
     async def _stop(self, name: str, adapter: Adapter) -> None:
         """Ask the adapter to stop until the execution's own task has reported how it ended.
