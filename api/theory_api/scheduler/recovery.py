@@ -154,10 +154,10 @@ class Recovery:
         context, runner = self._context, self._runner
         noted = set(await context.scratch.names())
         for adapter in context.adapters.values():
-            for name in set(await adapter.remembered()) - self._busy():
+            for name in sorted(set(await adapter.remembered()) - self._busy()):
                 await runner.release(name, adapter.name)
                 noted.discard(name)
-        for name in noted - self._busy():
+        for name in sorted(noted - self._busy()):
             await runner.release(name, None)
 
     def _busy(self) -> set[str]:

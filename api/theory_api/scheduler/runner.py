@@ -120,7 +120,7 @@ class Runner:
             for plan in list(self._desks):
                 state = self._writer.state(plan)
                 if state is not None:
-                    for name in self._running & state.open.keys():
+                    for name in sorted(self._running & state.open.keys()):
                         self._halt(state, name)
             await context.clock.sleep(context.pace.meter_s / 4)
 
@@ -188,11 +188,11 @@ class Runner:
     def _catch_up(self, state: PlanState, desk: _Desk) -> None:
         """Carry out the effects of commits whose success nobody learned."""
         doubtful, desk.doubtful = desk.doubtful, set()
-        for name in doubtful & state.open.keys():
+        for name in sorted(doubtful & state.open.keys()):
             if name not in self._running:
                 self.begin(state, name)
         if state.cancel is not None:
-            for name in self._running & state.open.keys():
+            for name in sorted(self._running & state.open.keys()):
                 self._halt(state, name)
 
     async def _conclude(self, state: PlanState) -> None:
@@ -349,6 +349,9 @@ class Runner:
             state = await self._writer.load(plan)
             attempt = state.open.get(note.execution_id)
             if attempt is None:
+                # Law: a note outlives its commit; a state ahead of the store may fall back.
+                if note.execution_id in (await self._writer.settled(plan)).open:
+                    continue
                 break
             settling = attempt
             proposed = state.transitions[attempt.transition].proposed

@@ -12,6 +12,7 @@ import pytest
 from theory_api.adapters.memory.truth import MemoryTruth
 from theory_api.domain.tests.shelf import snapshot
 from theory_api.ports.adapter import Standing
+from theory_api.scheduler.outcome import decode
 from theory_api.scheduler.tests.bench import Disk, House, balances, settle, step, until
 from theory_api.scheduler.tests.processors import Run, forever, well
 from theory_core import TheoryError, canonicalize, loads_strict
@@ -182,6 +183,35 @@ async def test_an_outcome_that_was_noted_is_settled_as_noted_and_not_repeated() 
         kinds = await second.kinds(plan)
         assert kinds.count("budget.settled") == kinds.count("execution.started") == 1
         assert disk.scratch.notes == {}
+
+
+async def test_a_note_stays_until_its_settle_is_stored_whoever_reports_it() -> None:
+    house = House()
+    await house.engine.start()
+
+    async def done(run: Run) -> dict[str, Any]:
+        envelope = await well(run)
+        house.truth.gate.clear()
+        return envelope
+
+    house.processors.behaviours["done"] = [done]
+    plan = await house.apply({"a": step("done")})
+    await settle()
+    (note,) = house.disk.scratch.notes.values()
+    runner = house.engine._runner
+    assert runner is not None
+    again = asyncio.create_task(runner.complete(plan, decode(note)))
+    await settle()
+    house.truth.faults = [(TheoryError("ERR_UNAVAILABLE", "power cut", {}), False)]
+    house.truth.let(1)
+    await settle()
+    assert list(house.disk.scratch.notes.values()) == [note]
+    house.truth.gate.set()
+    assert await house.ended(plan) == "completed"
+    await until(house.clock, again)
+    assert house.disk.scratch.notes == {}
+    assert (await house.kinds(plan)).count("budget.settled") == 1
+    await house.engine.stop()
 
 
 async def test_a_note_that_is_not_readable_holds_its_execution_alone() -> None:
