@@ -263,6 +263,7 @@ async def measure(
         adapters={"process": Gone()},
         clock=SystemClock(),
         platform="amd64",
+        folds=truth.folds if folds else None,
     )
     engine = Engine(
         truth,
@@ -271,7 +272,6 @@ async def measure(
         shard=SHARD,
         owner="successor",
         admitting=False,
-        folds=truth.folds if folds else None,
     )
     began, cpu = time.monotonic(), time.process_time()
     await engine.start()

@@ -170,6 +170,7 @@ async def open_engine(
             default_adapter=settings.run_target,
             pace=Pace(parallel=settings.parallel),
             notify=on_notice,
+            folds=truth.folds,
         )
         engine = Engine(
             truth,
@@ -178,7 +179,6 @@ async def open_engine(
             shard=SHARD,
             owner=fresh("owner-"),
             admitting=admitting,
-            folds=truth.folds,
             verification=Verification(read, context.clock) if verifying else None,
         )
         stack.push_async_callback(engine.stop)

@@ -9,6 +9,7 @@ from typing import Final
 from theory_api.ports.adapter import Adapter
 from theory_api.ports.artifacts import ArtifactStore
 from theory_api.ports.clock import Clock
+from theory_api.ports.folds import FoldStore
 from theory_api.ports.intake import Intakes
 from theory_api.ports.registry import Snapshots
 from theory_api.ports.scratch import Scratch
@@ -68,5 +69,7 @@ class Context:
     default_adapter: str = "process"
     pace: Pace = field(default_factory=Pace)
     notify: Callable[[Notice], None] = lambda _notice: None
+    folds: FoldStore | None = None
+    """What shortens a start; without it every ledger is folded from its first event."""
     capacity: Capacity | None = None
     """Places shared with other schedulers of this process; None: the pace's `parallel` alone."""

@@ -11,7 +11,6 @@ import structlog
 from theory_api.domain.commands import Command
 from theory_api.domain.runnable import Blocked
 from theory_api.domain.state import PlanState
-from theory_api.ports.folds import FoldStore
 from theory_api.ports.truth import IdempotencyRow, ReadModel, StoredEvent, TruthStore
 from theory_api.scheduler.answer import Answer
 from theory_api.scheduler.context import Context
@@ -45,17 +44,15 @@ class Engine:
         shard: str,
         owner: str,
         admitting: bool = True,
-        folds: FoldStore | None = None,
         verification: Verification | None = None,
         hub: Hub | None = None,
     ) -> None:
         """With `admitting` off nothing new starts: open work is settled, commands are judged.
 
-        `folds` shortens starts; `verification` goes over all ledgers while the engine runs; `hub`
-        is where commits are published: readers of one that outlives this engine stay.
+        `verification` goes over all ledgers while the engine runs; `hub` is where commits are
+        published: readers of one that outlives this engine stay.
         """
         self._admitting = admitting
-        self._folds = folds
         self._verification = verification
         self._store = store
         self._context = context
@@ -76,7 +73,7 @@ class Engine:
             self._hub,
             stopped=self.stopped,
             blame=self._blame,
-            aside=lambda plan: self.aside.get(plan),
+            aside=self._set_aside,
         )
 
     async def start(self) -> None:
@@ -89,7 +86,7 @@ class Engine:
         """
         context, clock = self._context, self._context.clock
         epoch = await self._store.claim(self._shard, self._owner)
-        folding = Folding(self._store, self._folds)
+        folding = Folding(self._store, context.folds)
         writer = Writer(
             self._store,
             clock,
@@ -110,8 +107,8 @@ class Engine:
         for plan in writer.plans.folded.values():
             recovery.take(plan.state)
         self._chore(recovery.run())
-        if self._folds is not None:
-            self._keeper = Keeper(self._folds, folding, writer.plans, clock)
+        if context.folds is not None:
+            self._keeper = Keeper(context.folds, folding, writer.plans, clock)
             self._chore(self._keeper.run())
         if self._verification is not None:
             self._chore(self._verification.run(self.set_aside))
@@ -164,6 +161,9 @@ class Engine:
     def aside(self) -> Mapping[str, TheoryError]:
         """Plans whose ledger is not what was written, and why; their commands are refused."""
         return {} if self._writer is None else self._writer.plans.aside
+
+    def _set_aside(self, plan: str) -> TheoryError | None:
+        return self.aside.get(plan)
 
     @property
     def undecided(self) -> int:

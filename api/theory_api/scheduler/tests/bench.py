@@ -185,6 +185,7 @@ class House:
             platform="amd64",
             pace=Pace(parallel=parallel),
             notify=self.notices.append,
+            folds=self.truth.folds if folding else None,
         )
         self.engine = Engine(
             self.truth,
@@ -193,7 +194,6 @@ class House:
             shard="s",
             owner="me",
             admitting=admitting,
-            folds=self.truth.folds if folding else None,
         )
         self.plans = PlanCommands(self.engine, self.disk.artifacts, self.registry, ci=False)
 

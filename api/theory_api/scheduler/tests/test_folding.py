@@ -144,7 +144,7 @@ async def test_a_store_without_its_folds_costs_time_and_nothing_else() -> None:
             raise TheoryError("ERR_UNAVAILABLE", f"not {plans}")
 
     async with House() as house:
-        house.engine._folds = Away()
+        house.engine._context = replace(house.context, folds=Away())
         await house.engine.stop()
         house.engine.stopped.clear()
         await house.engine.start()

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 from theory_api.domain import commands as cmd
 from theory_api.domain.values import TERMINAL_PLAN, SelectorSpec
 from theory_api.ports.truth import IdempotencyRow
+from theory_api.scheduler.answer import Answer
 from theory_api.scheduler.outcome import decode
 from theory_api.scheduler.tests.simulator.process import HungUpError, Process
 from theory_api.scheduler.tests.simulator.workload import HOLD, REF, TENANT
-from theory_api.scheduler.writer import Answer
 from theory_api.services.plans import Applied
 from theory_core import TheoryError, canonicalize, digest
 

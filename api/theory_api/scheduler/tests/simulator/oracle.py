@@ -11,9 +11,9 @@ from theory_api.adapters.memory.truth import MemoryDatabase
 from theory_api.domain import events as ev
 from theory_api.domain.projection import project
 from theory_api.ports.truth import Append, IdempotencyRow, StoredEvent
+from theory_api.scheduler.answer import Answer
 from theory_api.scheduler.tests.simulator.chance import Chance
 from theory_api.scheduler.tests.simulator.model import OVER, Model
-from theory_api.scheduler.writer import Answer
 from theory_core import (
     TheoryError,
     canonicalize,
