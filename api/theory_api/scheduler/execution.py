@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +11,9 @@ import structlog
 from theory_api.domain.settlement import excess, larger
 from theory_api.domain.state import Attempting
 from theory_api.domain.values import Fault
-from theory_api.ports.adapter import Adapter
 from theory_api.scheduler.context import Context, Notice
 from theory_api.scheduler.inputs import with_urls
+from theory_api.scheduler.metering import Metering
 from theory_api.scheduler.order import Order
 from theory_api.scheduler.outcome import Note
 from theory_api.scheduler.patience import patiently
@@ -34,12 +33,11 @@ class _Run:
     """The largest usage that the run's own frames stated."""
 
 
-async def execute(context: Context, job: Order) -> Note:
+async def execute(context: Context, metering: Metering, job: Order) -> Note:
     """Run an attempt to its end; its note is durable in the scratch on return.
 
     A run that fails is a note with an error; this raises only what a store raises.
     """
-    adapter = context.adapters[job.attempt.adapter]
     run = _Run()
     started = context.clock.monotonic()
     await context.intakes.open(
@@ -51,7 +49,7 @@ async def execute(context: Context, job: Order) -> Note:
     )
     log.info("execution.start", **_labels(job))
     log.info("adapter.selected", **_labels(job))
-    envelope = await _invoke(context, adapter, job, run)
+    envelope = await _invoke(context, metering, job, run)
     received = await context.intakes.close(job.execution_id)
     duration_ms = int((context.clock.monotonic() - started) * 1000)
     back = Returned(envelope, received, run.trace, duration_ms, run.overrun, run.stated)
@@ -69,7 +67,9 @@ def _labels(job: Order) -> dict[str, str]:
     }
 
 
-async def _invoke(context: Context, adapter: Adapter, job: Order, run: _Run) -> Mapping[str, Any]:
+async def _invoke(context: Context, metering: Metering, job: Order, run: _Run) -> Mapping[str, Any]:
+    adapter = context.adapters[job.attempt.adapter]
+
     async def on_frame(frame: Mapping[str, Any]) -> None:
         run.trace.frame(frame)
         if frame["kind"] == "Event":
@@ -94,24 +94,14 @@ async def _invoke(context: Context, adapter: Adapter, job: Order, run: _Run) -> 
         expected_oci=None,
         on_frame=on_frame,
     )
-    return await _metered(work, _meter(context, adapter, job, run))
 
+    def judge() -> bool:
+        _judge(job, run, adapter.measured(job.execution_id).usage)
+        return run.overrun is not None
 
-async def _metered(
-    work: Coroutine[Any, Any, Mapping[str, Any]], metering: Coroutine[Any, Any, None]
-) -> Mapping[str, Any]:
-    """The outcome of `work`. Law: what nobody meters does not run; a meter that fails ends it."""
-    invoked, meter = asyncio.create_task(work), asyncio.create_task(metering)
-    try:
-        await asyncio.wait({invoked, meter}, return_when=asyncio.FIRST_COMPLETED)
-        if not invoked.done():
-            meter.result()
-            await asyncio.wait({invoked})
-        return invoked.result()
-    finally:
-        for task in (invoked, meter):
-            task.cancel()
-        await asyncio.wait({invoked, meter})
+    return await metering.metered(
+        job.execution_id, work, judge=judge, stop=lambda: adapter.cancel(job.execution_id)
+    )
 
 
 def _payload(job: Order) -> dict[str, Any]:
@@ -131,20 +121,11 @@ def _payload(job: Order) -> dict[str, Any]:
     }
 
 
-async def _meter(context: Context, adapter: Adapter, job: Order, run: _Run) -> None:
-    """Law: running usage beyond the hold stops the execution.
-
-    Only the meter stops it: a cancel waits for the run's end, and whoever hands its frames on is
-    a part of the run.
-    """
-    while run.overrun is None:
-        await context.clock.sleep(context.pace.meter_s)
-        _judge(job, run, adapter.measured(job.execution_id).usage)
-    await adapter.cancel(job.execution_id)
-
-
 def _judge(job: Order, run: _Run, usage: Mapping[str, int]) -> None:
-    """Note that the run is to be stopped, and why, once its usage is beyond its hold."""
+    """Note that the run is to be stopped, and why, once its usage is beyond its hold.
+
+    Law: running usage beyond the hold stops the execution.
+    """
     over = excess(job.attempt.hold, usage, job.limit)
     if not over or run.overrun is not None:
         return

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from theory_api.domain import commands as cmd
 from theory_api.domain.naming import attempt_id
+from theory_api.domain.predicates import STATE, WORLD, stale
 from theory_api.domain.registry import ProcessorSpec, env_fingerprint
 from theory_api.domain.runnable import Blocked
 from theory_api.domain.state import PlanState
-from theory_api.domain.values import SelectorSpec
+from theory_api.domain.values import SelectorSpec, Verdict
 from theory_api.scheduler.context import Context, Notice
 from theory_api.scheduler.evaluation import evaluate
 from theory_api.scheduler.inputs import Resolved, resolve
@@ -25,6 +29,32 @@ _ADDRESS_BYTES: Final = 128
 
 _FRAME_REST: Final = 64 * 1024
 """Room for everything of a run's first frame but its inputs."""
+
+
+_OWN: Final = WORLD | STATE
+"""Predicates whose answer changes by events of their plan alone."""
+
+
+@dataclass(slots=True)
+class Held:
+    """What holds a candidate, and the answer that says so if a predicate does."""
+
+    blocked: Blocked
+    verdict: Verdict | None = None
+
+    @property
+    def passing(self) -> bool:
+        """Whether what holds it may pass without any event of its plan."""
+        if self.verdict is None:
+            return self.blocked.condition == "adapter.available"
+        return self.verdict.verdict == "error" or self.verdict.name not in _OWN
+
+    def lasts(self, state: PlanState, transition: str) -> bool:
+        """Whether it certainly holds the candidate still: nothing touched what was read."""
+        if self.verdict is None or self.passing or stale(state, (self.verdict,), transition):
+            return False
+        self.verdict = msgspec.structs.replace(self.verdict, at_seq=state.seq)
+        return True
 
 
 class Gathering:
@@ -42,7 +72,7 @@ class Gathering:
 
     async def admission(
         self, state: PlanState, name: str, *, at_seq: int, owner: str, epoch: int
-    ) -> cmd.Admit | Blocked:
+    ) -> cmd.Admit | Held:
         """The command that would admit a candidate, or what outside the state holds it.
 
         `at_seq` is a seq that the world shows at least. Raises `TheoryError` when the candidate can
@@ -64,14 +94,14 @@ class Gathering:
             key = (adapter, proposed.processor_ref, proposed.mode)
             if error.code != "ERR_UNAVAILABLE" or not self._worth_another_try(key):
                 raise TheoryError("ERR_ADAPTER_INVOCATION", _unready(error), {}) from error
-            return Blocked("adapter.available", error.message)
+            return Held(Blocked("adapter.available", error.message))
         resolved = await resolve(state, name, context.world, context.artifacts)
         spec.check_inputs(resolved.document)
         _check_size(resolved)
         verdicts = await evaluate(proposed.admission, state, context.world, at_seq=at_seq, own=name)
         for verdict in verdicts:
             if verdict.verdict != "true":
-                return Blocked(verdict.name, verdict.reason)
+                return Held(Blocked(verdict.name, verdict.reason), verdict)
         ident = attempt_id(state.plan, name, attempt)
         stored = await context.artifacts.put(resolved.document)
         return cmd.Admit(
