@@ -18,6 +18,7 @@ from theory_api.scheduler.context import PASSING, Context
 from theory_api.scheduler.evaluation import evaluate
 from theory_api.scheduler.execution import execute, tell
 from theory_api.scheduler.gathering import Gathering
+from theory_api.scheduler.inputs import InputDocuments
 from theory_api.scheduler.metering import Metering
 from theory_api.scheduler.order import order
 from theory_api.scheduler.outcome import Note, fault, unrun
@@ -45,7 +46,8 @@ class Runner:
         self._running: set[str] = set()
         self._stops: set[str] = set()
         self._stopping = False
-        self._gathering = Gathering(context)
+        self._inputs = InputDocuments(context.artifacts)
+        self._gathering = Gathering(context, self._inputs)
         self._admissions = Admissions(
             context, writer, self._gathering, owner=owner, running=self._running, touch=self.touch
         )
@@ -210,7 +212,9 @@ class Runner:
     async def _run(self, state: PlanState, attempt: Attempting) -> Note:
         """Execute an attempt; one whose order cannot be read any more ends without having run."""
         try:
-            job = await patiently(self._context, lambda: order(self._context, state, attempt))
+            job = await patiently(
+                self._context, lambda: order(self._context, self._inputs, state, attempt)
+            )
         except TheoryError as error:
             return unrun(attempt, fault(error))
         return await execute(self._context, self._metering, job)
