@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -10,6 +11,28 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.house import STORES, Store
+
+
+def arguments(about: str | None) -> argparse.ArgumentParser:
+    """Options that these scripts share."""
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--store", choices=STORES[:2], action="append", default=[])
+    parser.add_argument("--database-url", default="", help="also PostgreSQL, on this server")
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="folder for the results as JSON")
+    return parser
+
+
+def stores(given: argparse.Namespace) -> list[Store]:
+    """What the command line names, or everything that needs no server."""
+    named = [Store(kind) for kind in given.store]
+    if given.database_url:
+        named.append(Store("postgresql", given.database_url))
+    return named or [Store(kind) for kind in STORES[:2]]
 
 
 def percentile(values: Sequence[float], share: float) -> float:

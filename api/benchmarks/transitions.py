@@ -1,6 +1,7 @@
 """Transitions per second through the whole scheduler, from an acknowledged proposal to success.
 
     python -m benchmarks.transitions --store sqlite --plans 1000 --per-plan 5
+    python -m benchmarks.transitions --database-url postgresql://user@127.0.0.1:5432/postgres
 
 Every transition is proposed by a command of its own, whose commit is awaited; the next one of the
 same plan is proposed once the last one is seen to have succeeded. So as many are in flight as there
@@ -9,27 +10,31 @@ are plans. Each passes admission, reservation, execution, receipt and settlement
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import tempfile
 import time
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.house import STORES, House, open_house, verified
-from benchmarks.measure import percentile, report
+from benchmarks.house import House, Store, open_house, verified
+from benchmarks.measure import arguments, percentile, report, stores
 from benchmarks.noop import REF, registry
 from theory_api.domain.commands import Proposal, ProposeTransition
 from theory_api.domain.naming import attempt_id
 from theory_api.domain.values import SelectorSpec
+from theory_api.ports.truth import StoredEvent
 from theory_core import canonicalize, loads_strict
 
 _INPUTS: Final = canonicalize({"schema": "v1", "params": {}})
 _PREFIX: Final = "/artifacts/outputs/bench-noop-v1/{execution_id}/"
 _AMPLE: Final = 10**15
 """A limit that no run reaches, so that every dimension is reserved and settled."""
+
+
+Events = AsyncGenerator[StoredEvent]
 
 
 @dataclass(slots=True)
@@ -73,10 +78,18 @@ async def proposal(house: House, name: str) -> Proposal:
     )
 
 
-async def drive(house: House, plan: str, proposals: list[Proposal], timing: Timing) -> None:
-    """Propose one transition after the other, each once the one before has succeeded."""
+async def listen(house: House, plan: str) -> Events:
+    """The plan's events from now on: the newest one has been read when this returns."""
     head = (await house.read.plan(plan)).head_seq
-    events = house.engine.subscribe(plan, after=head)
+    events = house.engine.subscribe(plan, after=head - 1)
+    await anext(events)
+    return events
+
+
+async def drive(
+    house: House, plan: str, events: Events, proposals: list[Proposal], timing: Timing
+) -> None:
+    """Propose one transition after the other, each once the one before has succeeded."""
     for item in proposals:
         began = time.perf_counter()
         await house.engine.submit(ProposeTransition(plan=plan, by="bench", proposal=item))
@@ -88,7 +101,7 @@ async def drive(house: House, plan: str, proposals: list[Proposal], timing: Timi
     await events.aclose()
 
 
-async def run(store: str, folder: Path, *, plans: int, per_plan: int) -> dict[str, Any]:
+async def run(store: Store, folder: Path, *, plans: int, per_plan: int) -> dict[str, Any]:
     """One measurement; the ledgers are verified afterwards."""
     names = [f"t{number:06d}" for number in range(per_plan)]
     async with open_house(store, folder, parallel=plans) as house:
@@ -98,9 +111,10 @@ async def run(store: str, folder: Path, *, plans: int, per_plan: int) -> dict[st
         ]
         items = [await proposal(house, name) for name in names]
         timing = Timing()
+        heard = [(path, await listen(house, path)) for path in paths]
         gc.collect()
         began, burnt = time.perf_counter(), time.process_time()
-        await asyncio.gather(*(drive(house, path, items, timing) for path in paths))
+        await asyncio.gather(*(drive(house, *plan, items, timing) for plan in heard))
         took, cpu = time.perf_counter() - began, time.process_time() - burnt
         for path in paths:
             await house.engine.wait(path)
@@ -114,7 +128,7 @@ async def run(store: str, folder: Path, *, plans: int, per_plan: int) -> dict[st
     gate = kinds.index("transition.proposed") + 1
     own = sum(counts) - plans * (gate + len(kinds) - 1 - kinds.index("predicate.checked") + 1)
     return {
-        "store": store,
+        "store": store.kind,
         "plans": plans,
         "transitions": done,
         "per_s": done / took,
@@ -127,23 +141,14 @@ async def run(store: str, folder: Path, *, plans: int, per_plan: int) -> dict[st
     }
 
 
-def arguments() -> argparse.ArgumentParser:
-    """Options that these scripts share."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--store", choices=STORES, action="append")
-    parser.add_argument("--runs", type=int, default=1)
-    parser.add_argument("--out", type=Path)
-    return parser
-
-
 def main() -> None:
     """Measure as the command line says."""
-    parser = arguments()
+    parser = arguments(__doc__)
     parser.add_argument("--plans", type=int, default=1000)
     parser.add_argument("--per-plan", type=int, default=5)
     given = parser.parse_args()
     rows = []
-    for store in given.store or STORES:
+    for store in stores(given):
         for _ in range(given.runs):
             with tempfile.TemporaryDirectory() as folder:
                 work = run(store, Path(folder), plans=given.plans, per_plan=given.per_plan)
