@@ -11,9 +11,8 @@ from typing import Final
 
 import structlog
 
-from theory_api.adapters.files.artifacts import FileArtifacts
 from theory_api.adapters.files.home import Home, open_home
-from theory_api.adapters.files.scratch import FileScratch
+from theory_api.adapters.files.journalled import open_files, reading
 from theory_api.adapters.memory.intakes import MemoryIntakes
 from theory_api.adapters.process import ProcessWsAdapter, folder_resolver
 from theory_api.adapters.process.transport import EnvironmentSource
@@ -30,6 +29,7 @@ from theory_api.delivery.snapshot import load_registry
 from theory_api.domain.registry import RegistrySnapshot
 from theory_api.observability.logs import configure
 from theory_api.ports.adapter import Adapter
+from theory_api.ports.artifacts import ArtifactStore
 from theory_api.ports.registry import Snapshots
 from theory_api.scheduler.context import Context, Notice, Pace
 from theory_api.scheduler.engine import Engine
@@ -116,8 +116,7 @@ async def open_reader(settings: Settings) -> AsyncIterator[Reader]:
     else:
         require_current(settings.database)
     async with _reads(settings) as read:
-        artifacts = FileArtifacts(Home(settings.home).artifacts)
-        yield _reader(settings, read, artifacts)
+        yield _reader(settings, read, reading(Home(settings.home)))
 
 
 @contextlib.asynccontextmanager
@@ -148,7 +147,8 @@ async def open_engine(
         stack.push_async_callback(truth.close)
         read = await stack.enter_async_context(_reads(settings))
         await _hold_to_heads(settings, read)
-        artifacts = FileArtifacts(home.artifacts)
+        files = await stack.enter_async_context(open_files(home))
+        artifacts = files.artifacts
         intakes = MemoryIntakes(artifacts)
         process = ProcessWsAdapter(
             resolver=folder_resolver(settings.processors),
@@ -161,7 +161,7 @@ async def open_engine(
         context = Context(
             world=read,
             artifacts=artifacts,
-            scratch=FileScratch(home.scratch),
+            scratch=files.scratch,
             intakes=intakes,
             snapshots=PinnedSnapshots(artifacts, snapshot),
             adapters=_selectable(settings, process),
@@ -192,7 +192,7 @@ def _services(
     settings: Settings,
     engine: Engine,
     read: SqlReads,
-    artifacts: FileArtifacts,
+    artifacts: ArtifactStore,
     snapshots: Snapshots,
     key: str,
 ) -> Services:
@@ -267,7 +267,7 @@ async def _reads(settings: Settings) -> AsyncIterator[SqlReads]:
 
 
 def _reader(
-    settings: Settings, read: SqlReads, artifacts: FileArtifacts, *, holds: Holds | None = None
+    settings: Settings, read: SqlReads, artifacts: ArtifactStore, *, holds: Holds | None = None
 ) -> Reader:
     queries = Queries(read, artifacts, holds=holds)
     return Reader(

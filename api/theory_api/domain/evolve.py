@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from theory_api.domain import events as ev
@@ -44,6 +45,7 @@ def fold(plan: str, bodies: Iterable[bytes], state: PlanState | None = None) -> 
     return folded
 
 
+@lru_cache(maxsize=4096)
 def selector(plan: str, kind: Literal["exact", "prefix"], path: str) -> Selector:
     """The core's selector of a path in `plan`; raises the core's path errors."""
     return Selector(kind, path, root=plan)

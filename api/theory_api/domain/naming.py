@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from theory_core import execution_id
@@ -13,6 +14,7 @@ RUN_PLAN: Final = "run-"
 """How the name of an implicit plan begins; the execution id that the caller gave follows."""
 
 
+@lru_cache(maxsize=4096)
 def attempt_id(plan: str, transition: str, attempt: int) -> str:
     """The execution id of an attempt (spec: plans, execution id).
 

@@ -138,6 +138,8 @@ def stale(state: PlanState, verdicts: Iterable[Verdict], own: str | None = None)
             if judge(predicate, state, own)[0] != verdict.verdict:
                 return True
             continue
+        if not state.touches or state.touches[-1][0] <= verdict.at_seq:
+            continue
         scope = reads(predicate, state, own)
         if scope is None:
             continue

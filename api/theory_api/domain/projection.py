@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from theory_api.domain import events as ev
 from theory_api.domain.vector import DIMENSIONS
 
 
-@dataclass(frozen=True, slots=True)
-class BalanceMove:
+class BalanceMove(NamedTuple):
     """A change of one dimension, relative to what the store holds.
 
     Law: `reserved >= 0` and `spent >= 0` afterwards. With `guarded`, also `spent + reserved <=

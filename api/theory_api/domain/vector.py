@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from theory_core import TheoryError
@@ -65,5 +65,5 @@ def subtract(left: Vector, right: Vector) -> dict[str, int]:
 
 def dimensions(*vectors: Vector) -> list[str]:
     """Every dimension that one of `vectors` names, in the order of `DIMENSIONS`."""
-    named: Iterable[str] = {dimension for vector in vectors for dimension in vector}
-    return [dimension for dimension in DIMENSIONS if dimension in set(named)]
+    named = set[str]().union(*vectors)
+    return [dimension for dimension in DIMENSIONS if dimension in named]

@@ -15,6 +15,7 @@ from theory_api.domain.values import Fault
 from theory_api.ports.adapter import Adapter
 from theory_api.scheduler.context import Context, Notice
 from theory_api.scheduler.inputs import with_urls
+from theory_api.scheduler.metering import Judge, Metering
 from theory_api.scheduler.order import Order
 from theory_api.scheduler.outcome import Note
 from theory_api.scheduler.patience import patiently
@@ -39,13 +40,14 @@ class _Run:
     """The largest usage that the run's own frames stated."""
 
 
-async def execute(context: Context, job: Order, halt: asyncio.Event) -> Note | None:
+async def execute(
+    context: Context, metering: Metering, job: Order, halt: asyncio.Event
+) -> Note | None:
     """Run an attempt to its end, which `halt` brings about; its note is durable on return.
 
     A run that fails is a note with an error; this raises only what a store raises. None: it had to
     be stopped, and nobody confirms that nothing of it runs any more.
     """
-    adapter = context.adapters[job.attempt.adapter]
     run = _Run(halt)
     started = context.clock.monotonic()
     await context.intakes.open(
@@ -57,7 +59,7 @@ async def execute(context: Context, job: Order, halt: asyncio.Event) -> Note | N
     )
     log.info("execution.start", **_labels(job))
     log.info("adapter.selected", **_labels(job))
-    envelope = await _invoke(context, adapter, job, run)
+    envelope = await _invoke(context, metering, job, run)
     received = await context.intakes.close(job.execution_id)
     if envelope is None:
         return None
@@ -78,8 +80,10 @@ def _labels(job: Order) -> dict[str, str]:
 
 
 async def _invoke(
-    context: Context, adapter: Adapter, job: Order, run: _Run
+    context: Context, metering: Metering, job: Order, run: _Run
 ) -> Mapping[str, Any] | None:
+    adapter = context.adapters[job.attempt.adapter]
+
     async def on_frame(frame: Mapping[str, Any]) -> None:
         run.trace.frame(frame)
         if frame["kind"] == "Event":
@@ -104,40 +108,55 @@ async def _invoke(
         expected_oci=None,
         on_frame=on_frame,
     )
-    envelope = await _watched(context, adapter, job, run, work)
+    envelope = await _watched(context, metering, job, run, work)
     orphaned = envelope is not None and envelope.get("error", {}).get("code") == "ERR_ORPHANED"
     return None if orphaned else envelope
 
 
 async def _watched(
     context: Context,
-    adapter: Adapter,
+    metering: Metering,
     job: Order,
     run: _Run,
     work: Coroutine[Any, Any, Mapping[str, Any]],
 ) -> Mapping[str, Any] | None:
     """The envelope of `work`; None when nobody can say whether the execution still runs.
 
-    Law: what nobody meters does not run; a meter that fails ends it. What is to be stopped has
-    `stop_grace_s` to return.
+    Only who waits for the run stops it: a cancel waits for the run's end, and whoever hands its
+    frames on is a part of the run. What is to be stopped has `stop_grace_s` to return.
     """
-    invoked = asyncio.create_task(work)
-    meter = asyncio.create_task(_meter(context, adapter, job, run))
-    halted = asyncio.create_task(run.halt.wait())
+    adapter = context.adapters[job.attempt.adapter]
     patience = context.pace.stop_grace_s
-    try:
-        await asyncio.wait({invoked, meter, halted}, return_when=asyncio.FIRST_COMPLETED)
-        if not invoked.done():
-            if meter.done():
-                meter.result()
-            stopped = await stop(context, adapter, job.execution_id, invoked)
+    with metering.watch(_judging(context, adapter, job, run), run.halt) as metered:
+        invoked = asyncio.create_task(work)
+        halted = asyncio.create_task(run.halt.wait())
+        try:
+            await asyncio.wait({invoked, halted}, return_when=asyncio.FIRST_COMPLETED)
             if not invoked.done():
-                run.trace.event("abandoned", confirmed=stopped)
-                patience = context.pace.meter_s
-                return _cancelled(job) if stopped else None
-        return invoked.result()
-    finally:
-        await let_go(context, (invoked, meter, halted), patience)
+                metered.check()
+                stopped = await stop(context, adapter, job.execution_id, invoked)
+                if not invoked.done():
+                    run.trace.event("abandoned", confirmed=stopped)
+                    patience = context.pace.meter_s
+                    return _cancelled(job) if stopped else None
+            return invoked.result()
+        finally:
+            await let_go(context, (invoked, halted), patience)
+
+
+def _judging(context: Context, adapter: Adapter, job: Order, run: _Run) -> Judge:
+    """Whether the run is to be stopped: for its usage, or for time that its adapter overlooks."""
+    until = context.clock.monotonic() + job.timeout_s + context.pace.overtime_s
+
+    def judge() -> bool:
+        _judge(job, run, adapter.measured(job.execution_id).usage)
+        if run.overrun is None and context.clock.monotonic() >= until:
+            message = f"timed out: the adapter did not end it {context.pace.overtime_s:g} s later"
+            run.overrun = Fault(code="ERR_TIMEOUT", message=message)
+            run.trace.event("overtime")
+        return run.overrun is not None
+
+    return judge
 
 
 def _cancelled(job: Order) -> Mapping[str, Any]:
@@ -165,25 +184,11 @@ def _payload(job: Order) -> dict[str, Any]:
     }
 
 
-async def _meter(context: Context, adapter: Adapter, job: Order, run: _Run) -> None:
-    """Return when the run is to be stopped.
-
-    Laws: running usage beyond the hold stops the execution, and so does the end of its time, even
-    if its adapter never returns. Only who waits for the run stops it: a cancel waits for the run's
-    end, and whoever hands its frames on is a part of the run.
-    """
-    until = context.clock.monotonic() + job.timeout_s + context.pace.overtime_s
-    while run.overrun is None:
-        await context.clock.sleep(context.pace.meter_s)
-        _judge(job, run, adapter.measured(job.execution_id).usage)
-        if run.overrun is None and context.clock.monotonic() >= until:
-            message = f"timed out: the adapter did not end it {context.pace.overtime_s:g} s later"
-            run.overrun = Fault(code="ERR_TIMEOUT", message=message)
-            run.trace.event("overtime")
-
-
 def _judge(job: Order, run: _Run, usage: Mapping[str, int]) -> None:
-    """Note that the run is to be stopped, and why, once its usage is beyond its hold."""
+    """Note that the run is to be stopped, and why, once its usage is beyond its hold.
+
+    Law: running usage beyond the hold stops the execution.
+    """
     over = excess(job.attempt.hold, usage, job.limit)
     if not over or run.overrun is not None:
         return

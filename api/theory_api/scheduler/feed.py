@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from theory_api.domain.values import TERMINAL_PLAN
 from theory_api.ports.truth import ReadModel, StoredEvent
-from theory_api.scheduler.hub import Hub
+from theory_api.scheduler.hub import ENDINGS, Hub
 from theory_core import TheoryError
 
 
@@ -62,24 +62,18 @@ class Feed:
         row = await self._read.plan(plan)
         if row.status in TERMINAL_PLAN and after >= row.head_seq:
             return
-        events = self._hub.subscribe(plan, after=after)
         stopped = asyncio.create_task(self._stopped.wait())
-        step: asyncio.Future[StoredEvent | None] | None = None
+        stopped.add_done_callback(
+            lambda ended: None if ended.cancelled() else self._hub.refresh(plan)
+        )
+        events = self._hub.subscribe(plan, after=after, until=self._stopped)
+        kind = ""
         try:
-            while True:
-                step = asyncio.ensure_future(anext(events, None))
-                await asyncio.wait({step, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                if not step.done():
-                    self._blame()
-                    return
-                event = step.result()
-                if event is None:
-                    return
+            async for event in events:
+                kind = event.kind
                 yield event
         finally:
-            # A generator that still runs cannot be closed: first its step has to end.
             stopped.cancel()
-            if step is not None and not step.done():
-                step.cancel()
-                await asyncio.wait({step})
             await events.aclose()
+        if kind not in ENDINGS:
+            self._blame()

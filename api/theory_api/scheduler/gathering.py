@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from theory_api.domain import commands as cmd
 from theory_api.domain.naming import attempt_id
+from theory_api.domain.predicates import STATE, WORLD, stale
 from theory_api.domain.registry import ProcessorSpec, env_fingerprint
 from theory_api.domain.runnable import Blocked
 from theory_api.domain.state import PlanState
-from theory_api.domain.values import SelectorSpec
+from theory_api.domain.values import SelectorSpec, Verdict
 from theory_api.scheduler.context import Context, Notice
 from theory_api.scheduler.evaluation import evaluate
-from theory_api.scheduler.inputs import Resolved, resolve
-from theory_core import LIMITS, TheoryError, WorldPath, expand_prefix
+from theory_api.scheduler.inputs import REMEMBERED, InputDocuments, Resolved, resolve
+from theory_core import LIMITS, TheoryError, WorldPath, digest, expand_prefix
 
 PREPARATIONS: Final = 3
 """How often making an adapter ready may fail before a candidate is refused."""
@@ -27,11 +32,39 @@ _FRAME_REST: Final = 64 * 1024
 """Room for everything of a run's first frame but its inputs."""
 
 
+_OWN: Final = WORLD | STATE
+"""Predicates whose answer changes by events of their plan alone."""
+
+
+@dataclass(slots=True)
+class Held:
+    """What holds a candidate, and the answer that says so if a predicate does."""
+
+    blocked: Blocked
+    verdict: Verdict | None = None
+
+    @property
+    def passing(self) -> bool:
+        """Whether what holds it may pass without any event of its plan."""
+        if self.verdict is None:
+            return self.blocked.condition == "adapter.available"
+        return self.verdict.verdict == "error" or self.verdict.name not in _OWN
+
+    def lasts(self, state: PlanState, transition: str) -> bool:
+        """Whether it certainly holds the candidate still: nothing touched what was read."""
+        if self.verdict is None or self.passing or stale(state, (self.verdict,), transition):
+            return False
+        self.verdict = msgspec.structs.replace(self.verdict, at_seq=state.seq)
+        return True
+
+
 class Gathering:
     """Prepares adapters, resolves inputs and evaluates predicates for candidates."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, inputs: InputDocuments) -> None:
         self._context = context
+        self._inputs = inputs
+        self._checked: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._prepared: dict[tuple[str, str, str], asyncio.Task[None]] = {}
         self._failures: dict[tuple[str, str, str], int] = {}
 
@@ -42,7 +75,7 @@ class Gathering:
 
     async def admission(
         self, state: PlanState, name: str, *, at_seq: int, owner: str, epoch: int
-    ) -> cmd.Admit | Blocked:
+    ) -> cmd.Admit | Held:
         """The command that would admit a candidate, or what outside the state holds it.
 
         `at_seq` is a seq that the world shows at least. Raises `TheoryError` when the candidate can
@@ -64,16 +97,15 @@ class Gathering:
             key = (adapter, proposed.processor_ref, proposed.mode)
             if error.code != "ERR_UNAVAILABLE" or not self._worth_another_try(key):
                 raise TheoryError("ERR_ADAPTER_INVOCATION", _unready(error), {}) from error
-            return Blocked("adapter.available", error.message)
-        resolved = await resolve(state, name, context.world, context.artifacts)
-        spec.check_inputs(resolved.document)
-        _check_size(resolved)
+            return Held(Blocked("adapter.available", error.message))
+        resolved = await resolve(state, name, context.world, self._inputs.get)
+        self._check(spec, resolved)
         verdicts = await evaluate(proposed.admission, state, context.world, at_seq=at_seq, own=name)
         for verdict in verdicts:
             if verdict.verdict != "true":
-                return Blocked(verdict.name, verdict.reason)
+                return Held(Blocked(verdict.name, verdict.reason), verdict)
         ident = attempt_id(state.plan, name, attempt)
-        stored = await context.artifacts.put(resolved.document)
+        inputs = await self._inputs.put(resolved.document)
         return cmd.Admit(
             plan=state.plan,
             transition=name,
@@ -81,7 +113,7 @@ class Gathering:
             execution_id=ident,
             write_prefix=expand_prefix(proposed.write_prefix, ident, root=state.plan).relative,
             write_set=_write_set(state.plan, proposed.write_set, ident),
-            inputs=stored.cid,
+            inputs=inputs,
             inputs_hash=resolved.inputs_hash,
             consumed=resolved.consumed,
             secrets=_secrets(spec, proposed.mode),
@@ -91,6 +123,16 @@ class Gathering:
             owner=owner,
             epoch=epoch,
         )
+
+    def _check(self, spec: ProcessorSpec, resolved: Resolved) -> None:
+        """Judge resolved inputs; the same bytes for the same spec are judged once."""
+        about = (spec.digest, digest(resolved.document))
+        if about not in self._checked:
+            spec.check_inputs(resolved.document)
+            _check_size(resolved)
+            self._checked[about] = None
+            while len(self._checked) > REMEMBERED:
+                self._checked.popitem(last=False)
 
     def _worth_another_try(self, key: tuple[str, str, str]) -> bool:
         """Law: retries are bounded; what fails `PREPARATIONS` times in a row is given up."""
@@ -111,7 +153,9 @@ class Gathering:
                 await place.prepare(ref=ref, mode=mode, on_progress=tell)
 
             task = self._prepared[key] = asyncio.create_task(ready())
-        await asyncio.shield(task)
+        if not task.done():
+            await asyncio.shield(task)
+        task.result()
         self._failures.pop(key, None)
 
 

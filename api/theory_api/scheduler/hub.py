@@ -62,8 +62,13 @@ class Hub:
         """Plans that somebody reads."""
         return frozenset(self._channels)
 
-    async def subscribe(self, plan: str, *, after: int = 0) -> AsyncGenerator[StoredEvent]:
-        """Every event with `seq > after`; ends after the plan's last one, even if that is past."""
+    async def subscribe(
+        self, plan: str, *, after: int = 0, until: asyncio.Event | None = None
+    ) -> AsyncGenerator[StoredEvent]:
+        """Every event with `seq > after`; ends after the plan's last one, even if that is past.
+
+        Once `until` is set, it ends where it would wait; whoever sets it calls `refresh`.
+        """
         channel = self._channels.setdefault(plan, _Channel())
         channel.readers += 1
         try:
@@ -80,6 +85,8 @@ class Hub:
                     if event.kind in ENDINGS:
                         return
                 if not batch:
+                    if until is not None and until.is_set():
+                        return
                     await news.wait()
         finally:
             channel.readers -= 1

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from theory_api.domain.references import Reference, find, substitute
 from theory_api.domain.state import PlanState
@@ -13,7 +14,13 @@ from theory_api.ports.artifacts import ArtifactStore
 from theory_api.ports.intake import InputArtifact
 from theory_api.ports.truth import ArtifactRow
 from theory_api.ports.world import World
-from theory_core import TheoryError, canonicalize, inputs_hash, loads_strict
+from theory_core import TheoryError, canonicalize, digest, inputs_hash, loads_strict
+
+REMEMBERED: Final = 1024
+"""Inputs documents that are kept in memory."""
+
+_SMALL: Final = 16 * 1024
+"""Bytes of an inputs document that may be kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,37 @@ class Resolved:
         )
 
 
+class InputDocuments:
+    """Inputs documents of an artifact store, those of small size remembered by their digest.
+
+    Law: a document that was read or stored here was verified then, and its bytes cannot change.
+    """
+
+    def __init__(self, artifacts: ArtifactStore) -> None:
+        self._artifacts = artifacts
+        self._known: OrderedDict[str, bytes] = OrderedDict()
+
+    async def get(self, cid: str) -> bytes:
+        """The document; raises what the store raises."""
+        known = self._known.get(cid)
+        return known if known is not None else self._keep(cid, await self._artifacts.get(cid))
+
+    async def put(self, document: bytes) -> str:
+        """Its cid, once it is durable; raises what the store raises."""
+        cid = digest(document)
+        if cid not in self._known:
+            cid = (await self._artifacts.put(document)).cid
+            self._keep(cid, document)
+        return cid
+
+    def _keep(self, cid: str, document: bytes) -> bytes:
+        if len(document) <= _SMALL:
+            self._known[cid] = document
+            while len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        return document
+
+
 class MissingInputError(Exception):
     """An artifact that inputs name is not in the world yet."""
 
@@ -44,13 +82,13 @@ class MissingInputError(Exception):
 
 
 async def resolve(
-    state: PlanState, transition: str, world: World, artifacts: ArtifactStore
+    state: PlanState, transition: str, world: World, document: Callable[[str], Awaitable[bytes]]
 ) -> Resolved:
-    """Look every reference of a candidate up.
+    """Look every reference of a candidate up; `document` answers the inputs document of a cid.
 
     Raises `MissingInputError`, and `TheoryError` from the stores.
     """
-    body = await artifacts.get(state.transitions[transition].proposed.inputs)
+    body = await document(state.transitions[transition].proposed.inputs)
     params: Any = loads_strict(body)["params"]
     found: dict[str, ArtifactRow | list[ArtifactRow]] = {}
     for reference in find(params):

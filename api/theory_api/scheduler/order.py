@@ -10,6 +10,7 @@ from theory_api.domain.registry import ProcessorSpec, RegistrySnapshot, env_fing
 from theory_api.domain.state import Attempting, PlanState
 from theory_api.ports.intake import InputArtifact
 from theory_api.scheduler.context import Context
+from theory_api.scheduler.inputs import InputDocuments
 from theory_core import loads_strict
 
 
@@ -37,12 +38,14 @@ class Order:
         return self.attempt.execution_id
 
 
-async def order(context: Context, state: PlanState, attempt: Attempting) -> Order:
+async def order(
+    context: Context, inputs: InputDocuments, state: PlanState, attempt: Attempting
+) -> Order:
     """Gather what the attempt needs; raises `TheoryError` from the stores."""
     proposed = state.transitions[attempt.transition].proposed
     snapshot = await context.snapshots.get(state.registry_snapshot)
     spec = snapshot.processor(proposed.processor_ref)
-    document: Any = loads_strict(await context.artifacts.get(attempt.inputs))
+    document: Any = loads_strict(await inputs.get(attempt.inputs))
     return Order(
         plan=state.plan,
         attempt=attempt,

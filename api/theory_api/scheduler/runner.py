@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
 from theory_api.domain import commands as cmd
-from theory_api.domain import events as ev
 from theory_api.domain.decision import Delay, Start, Stop
-from theory_api.domain.runnable import Blocked, hopeless, why
+from theory_api.domain.runnable import Blocked
 from theory_api.domain.state import Attempting, PlanState
-from theory_api.domain.values import Fault
+from theory_api.scheduler.admitting import CAPACITY, Admissions, Desk
 from theory_api.scheduler.capacity import Capacity
 from theory_api.scheduler.context import PASSING, Context
 from theory_api.scheduler.evaluation import evaluate
 from theory_api.scheduler.execution import execute, tell
 from theory_api.scheduler.gathering import Gathering
-from theory_api.scheduler.inputs import MissingInputError, missing
+from theory_api.scheduler.inputs import InputDocuments
+from theory_api.scheduler.metering import Metering
 from theory_api.scheduler.order import order
 from theory_api.scheduler.outcome import Note, fault, unrun
 from theory_api.scheduler.patience import patiently
@@ -30,23 +29,6 @@ from theory_api.scheduler.writer import Committed, Writer
 from theory_core import TheoryError
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Desk:
-    """What the runner keeps of one plan; all of it can be lost."""
-
-    delayed: dict[str, float] = field(default_factory=dict)
-    """Transition -> monotonic time before which its next attempt is not proposed."""
-    blocked: dict[str, Blocked] = field(default_factory=dict)
-    """Conditions outside the state that hold a candidate."""
-    crowded: bool = False
-    """Whether candidates were left alone because no place was free."""
-    doubtful: set[str] = field(default_factory=set)
-    """Executions whose admission was sent, and nobody learned whether it was committed."""
-    dirty: bool = False
-    task: asyncio.Task[None] | None = None
-    timer: asyncio.Task[None] | None = None
 
 
 class Runner:
@@ -61,8 +43,7 @@ class Runner:
         self._context = context
         self._admitting = admitting
         self._writer = writer
-        self._owner = owner
-        self._desks: dict[str, _Desk] = {}
+        self._desks: dict[str, Desk] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._running: set[str] = set()
         self._halts: dict[str, asyncio.Event] = {}
@@ -71,7 +52,18 @@ class Runner:
         self._seats = (context.capacity or Capacity(context.pace.parallel)).join(
             self._running, self.touch
         )
-        self._gathering = Gathering(context)
+        self._inputs = InputDocuments(context.artifacts)
+        self._gathering = Gathering(context, self._inputs)
+        self._admissions = Admissions(
+            context,
+            writer,
+            self._gathering,
+            owner=owner,
+            running=self._running,
+            seats=self._seats,
+            touch=self.touch,
+        )
+        self._metering = Metering(context, self._spawn)
         self.failed: Callable[[BaseException], None] = lambda _error: None
 
     # -- what the engine calls --------------------------------------------------------------
@@ -110,7 +102,10 @@ class Runner:
         until = desk.delayed.get(transition)
         if until is not None and until > self._context.clock.monotonic():
             return Blocked("retry.delay", "waits before its next attempt")
-        return desk.blocked.get(transition) or (_CAPACITY if desk.crowded else None)
+        held = desk.held.get(transition)
+        if held is not None:
+            return held.blocked
+        return CAPACITY if desk.crowded else None
 
     async def drain(self) -> None:
         """Stop what runs, so that it settles with what it used; nothing new starts."""
@@ -136,8 +131,8 @@ class Runner:
 
     # -- tasks ------------------------------------------------------------------------------
 
-    def _desk(self, plan: str) -> _Desk:
-        return self._desks.setdefault(plan, _Desk())
+    def _desk(self, plan: str) -> Desk:
+        return self._desks.setdefault(plan, Desk())
 
     def _forget(self, plan: str) -> None:
         desk = self._desks.pop(plan, None)
@@ -160,7 +155,7 @@ class Runner:
 
     # -- due work ---------------------------------------------------------------------------
 
-    async def _tend(self, plan: str, desk: _Desk) -> None:
+    async def _tend(self, plan: str, desk: Desk) -> None:
         """Propose everything that is due, until nothing changes any more."""
         while desk.dirty:
             desk.dirty = False
@@ -173,7 +168,9 @@ class Runner:
                 if not state.unfinished and not state.open:
                     await self._conclude(state)
                 elif self._admitting:
-                    await self._consider(state, desk)
+                    soon = await self._admissions.consider(state, desk)
+                    if soon is not None:
+                        self._look_again(plan, desk, soon)
             except TheoryError as error:
                 if plan in self._writer.plans.aside:
                     self._forget(plan)
@@ -185,7 +182,7 @@ class Runner:
                     return
                 self._look_again(plan, desk, self._context.pace.poll_s)
 
-    def _catch_up(self, state: PlanState, desk: _Desk) -> None:
+    def _catch_up(self, state: PlanState, desk: Desk) -> None:
         """Carry out the effects of commits whose success nobody learned."""
         doubtful, desk.doubtful = desk.doubtful, set()
         for name in sorted(doubtful & state.open.keys()):
@@ -202,39 +199,7 @@ class Runner:
         if answer.stale:
             self.touch(state.plan)
 
-    async def _consider(self, state: PlanState, desk: _Desk) -> None:
-        """Try candidates in turn while places are free; remember why the others wait."""
-        desk.blocked.clear()
-        desk.crowded = False
-        soonest: float | None = None
-        absent: dict[str, MissingInputError] = {}
-        for name in list(state.candidates):
-            if self._seats.crowded(state.plan):
-                desk.crowded = True
-                break
-            wait = desk.delayed.get(name, 0.0) - self._context.clock.monotonic()
-            if wait > 0:
-                soonest = wait if soonest is None else min(soonest, wait)
-                continue
-            desk.delayed.pop(name, None)
-            try:
-                held = await self._try(state, name)
-            except MissingInputError as error:
-                absent[name] = error
-                held = Blocked("artifact.exists", f"waits for {error.path}, which is not there")
-            if held is not None:
-                desk.blocked[name] = held
-                if held.condition.endswith("@1") or held.condition == "adapter.available":
-                    soonest = min(soonest or self._context.pace.poll_s, self._context.pace.poll_s)
-        crowded = desk.crowded or _CAPACITY in desk.blocked.values()
-        if absent and not state.open and not desk.dirty and soonest is None and not crowded:
-            for name, gap in absent.items():
-                attempt = state.transitions[name].attempt
-                await self._refuse(state, name, attempt, fault(missing(gap, name)))
-        if soonest is not None:
-            self._look_again(state.plan, desk, soonest)
-
-    def _look_again(self, plan: str, desk: _Desk, seconds: float) -> None:
+    def _look_again(self, plan: str, desk: Desk, seconds: float) -> None:
         if desk.timer is not None:
             desk.timer.cancel()
 
@@ -244,66 +209,6 @@ class Runner:
             self.touch(plan)
 
         desk.timer = self._spawn(later())
-
-    async def _try(self, state: PlanState, name: str) -> Blocked | None:
-        """Propose the admission of one candidate, or say what holds it."""
-        entry = state.transitions[name]
-        hold = entry.proposed.hold
-        no_hope = hopeless(state, hold)
-        if no_hope is not None and not state.breached and state.status == "active":
-            await self._refuse(state, name, entry.attempt, no_hope)
-            return None
-        blocked = why(state, name)
-        if blocked is not None:
-            return None
-        attempt = entry.attempt
-        try:
-            admission = await self._gathering.admission(
-                state,
-                name,
-                at_seq=self._writer.committed(state.plan),
-                owner=self._owner,
-                epoch=self._writer.epoch,
-            )
-        except TheoryError as error:
-            if error.code in PASSING:
-                raise
-            await self._refuse(state, name, attempt, fault(error))
-            return None
-        if isinstance(admission, Blocked):
-            return admission
-        if self._seats.crowded(state.plan):
-            return _CAPACITY
-        await self._admit(state, admission)
-        return None
-
-    def _free(self, name: str) -> None:
-        """Give a place back to whoever waits for one."""
-        self._running.discard(name)
-        self._halts.pop(name, None)
-        self._seats.freed()
-
-    async def _admit(self, state: PlanState, admission: cmd.Admit) -> None:
-        """Take a place for the execution, and have its admission judged."""
-        name, started = admission.execution_id, False
-        self._running.add(name)
-        try:
-            answer = await self._writer.submit(admission)
-            started = ev.ExecutionStarted.KIND in answer.events
-            if answer.stale:
-                self.touch(state.plan)
-        except TheoryError as error:
-            if error.code != "ERR_TOO_LARGE":
-                self._desk(state.plan).doubtful.add(name)
-                raise
-            await self._refuse(state, admission.transition, admission.attempt, fault(error))
-        finally:
-            if not started:
-                self._free(name)
-
-    async def _refuse(self, state: PlanState, name: str, attempt: int, error: Fault) -> None:
-        command = cmd.Refuse(plan=state.plan, transition=name, attempt=attempt, error=error)
-        await self._writer.submit(command)
 
     # -- executions -------------------------------------------------------------------------
 
@@ -321,16 +226,19 @@ class Runner:
             else:
                 await self.complete(state.plan, note)
         finally:
-            self._free(name)
+            self._halts.pop(name, None)
+            self._admissions.free(name)
 
     async def _run(self, state: PlanState, attempt: Attempting) -> Note | None:
         """Execute an attempt; one whose order cannot be read any more ends without having run."""
         halt = self._halts.setdefault(attempt.execution_id, asyncio.Event())
         try:
-            job = await patiently(self._context, lambda: order(self._context, state, attempt))
+            job = await patiently(
+                self._context, lambda: order(self._context, self._inputs, state, attempt)
+            )
         except TheoryError as error:
             return unrun(attempt, fault(error))
-        return await execute(self._context, job, halt)
+        return await execute(self._context, self._metering, job, halt)
 
     def reap(self, plan: str, attempt: Attempting) -> None:
         """Go on stopping an execution that did not confirm its stop; its plan goes on meanwhile."""
@@ -392,6 +300,3 @@ class Runner:
         """Have an execution stopped that runs here."""
         if name in state.open and name in self._running:
             self._halts.setdefault(name, asyncio.Event()).set()
-
-
-_CAPACITY: Final = Blocked("execution.capacity", "waits for a place among the running executions")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,7 +22,8 @@ from theory_api.ports.truth import Append, IdempotencyRow, StoredEvent, TruthSto
 from theory_api.scheduler.answer import Answer, stamped
 from theory_api.scheduler.folding import Folded, Folding
 from theory_api.scheduler.plans import Plans, regression
-from theory_core import EVENT_VERSION, TheoryError
+from theory_api.scheduler.sealing import seal
+from theory_core import TheoryError
 
 log = structlog.get_logger(__name__)
 
@@ -110,7 +111,7 @@ class Writer:
         self._keys: set[tuple[str, str]] = set()
         self._hand: list[Item] = []
         self._flight: tuple[Batch, asyncio.Task[None]] | None = None
-        self._landed = asyncio.Event()
+        self._landings: dict[str, asyncio.Event] = {}
         self.lost: TheoryError | None = None
         self.turned = clock.monotonic()
 
@@ -124,6 +125,9 @@ class Writer:
         return (await self._folded(plan)).state
 
     async def _folded(self, plan: str) -> Folded:
+        held = self.plans.held(plan)
+        if held is not None:
+            return held
         try:
             return await self.plans.get(plan)
         except TheoryError as error:
@@ -137,7 +141,7 @@ class Writer:
             folded = await self._folded(plan)
             if folded.committed == folded.state.seq:
                 return folded.state
-            await self._landed.wait()
+            await self._landings.setdefault(plan, asyncio.Event()).wait()
         raise self.lost
 
     def committed(self, plan: str) -> int:
@@ -153,7 +157,15 @@ class Writer:
         """
         if idempotency is not None:
             return await self._submit_once(command, idempotency)
-        return await asyncio.shield(self._enqueue(command, None).future)
+        return await self.ask(command)
+
+    def ask(self, command: Command) -> asyncio.Future[Answer]:
+        """Put a command into the inbox; what comes back is answered after its commit.
+
+        The answer of a future that is cancelled is lost, the command is not. Raises, at once or
+        through the future, what `submit` raises.
+        """
+        return self._enqueue(command, None).future
 
     async def _submit_once(self, command: Command, row: IdempotencyRow) -> Answer:
         name = (row.scope, row.key)
@@ -182,7 +194,6 @@ class Writer:
         if self.lost is not None:
             raise self.lost
         item = Item(command, row, asyncio.get_running_loop().create_future())
-        item.future.add_done_callback(_retrieved)
         self._inbox.append(item)
         self._arrived.set()
         return item
@@ -233,7 +244,8 @@ class Writer:
         ready: list[Item] = []
         for item in items:
             try:
-                await self.load(item.command.plan)
+                if self.plans.held(item.command.plan) is None:
+                    await self.load(item.command.plan)
             except TheoryError as error:
                 _fail(item, error)
             else:
@@ -255,7 +267,7 @@ class Writer:
                 share = batch.shares[plan] = _Share(folded, folded.state.seq)
             try:
                 decision = decide(share.folded.state, item.command)
-                sealed = self._seal(share.folded, decision.events)
+                sealed = seal(share.folded, decision.events, self._clock.now)
             except TheoryError as error:
                 batch.refusals.append((item, error))
                 continue
@@ -270,32 +282,6 @@ class Writer:
             if item.idempotency is not None and not decision.stale:
                 batch.idempotency.append(stamped(item.idempotency, batch.answers[-1][1]))
         return batch
-
-    def _seal(self, folded: Folded, events: tuple[ev.Event, ...]) -> list[StoredEvent]:
-        """Chain events onto a plan, all or none. Law: `at` never decreases within a plan."""
-        if not events:
-            return []
-        state = folded.state
-        at = max(self._clock.now(), folded.at)
-        wires = [
-            {
-                "v": EVENT_VERSION,
-                "plan": state.plan,
-                "seq": seq,
-                "at": at,
-                "kind": event.KIND,
-                "data": event.data(),
-            }
-            for seq, event in enumerate(events, start=state.seq + 1)
-        ]
-        sealed = folded.chain.append(wires)
-        folded.at = at
-        return [
-            StoredEvent(state.plan, seq, event.KIND, at, body, digest)
-            for seq, (event, (body, digest)) in enumerate(
-                zip(events, sealed, strict=True), start=state.seq + 1
-            )
-        ]
 
     async def _commit(self, batch: Batch) -> None:
         appends = [
@@ -323,8 +309,7 @@ class Writer:
             self._failed(batch, error)
         else:
             self._told(batch)
-        landed, self._landed = self._landed, asyncio.Event()
-        landed.set()
+        self._wake(batch.shares)
         if error is not None and not isinstance(error, TheoryError):
             raise error
         return error is None
@@ -365,22 +350,28 @@ class Writer:
                 events, effects = tuple(share.stored), tuple(share.effects)
                 self._on_commit(Committed(plan, folded.state, events, effects))
 
+    def _forget(self, batch: Batch) -> None:
+        self.plans.forget(batch.shares)
+        self._wake(batch.shares)
+
+    def _wake(self, plans: Iterable[str]) -> None:
+        """Let those look again who wait for a moment when the store holds all of a plan."""
+        for plan in plans:
+            landed = self._landings.pop(plan, None)
+            if landed is not None:
+                landed.set()
+
     def _close(self) -> None:
         """Nobody waits for an answer that cannot come."""
         gone = self.lost or TheoryError("ERR_UNAVAILABLE", "the scheduler is stopping", {})
         self.lost = gone
-        self._landed.set()
+        self._wake(tuple(self._landings))
         for item in (*self._hand, *self._inbox):
             _fail(item, gone)
         self._inbox.clear()
 
 
-def _retrieved(future: asyncio.Future[Answer]) -> None:
-    """A caller that left does not make its answer an unhandled error."""
-    if not future.cancelled():
-        future.exception()
-
-
 def _fail(item: Item, error: TheoryError) -> None:
     if not item.future.done():
         item.future.set_exception(error)
+        item.future.exception()  # A caller that left does not make its answer an unhandled error.

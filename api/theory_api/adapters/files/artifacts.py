@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -59,6 +59,39 @@ class FileArtifacts:
             return await in_thread(partial(self._finish, part))
         finally:
             await in_thread(part.drop)
+
+    def lay(self, data: bytes) -> Path:
+        """Put bytes in their place without waiting for the disk; it blocks. The file.
+
+        For bytes that are durable elsewhere until `settle` has been called with the file.
+        """
+        part = _Part(self._disk, self._parts)
+        try:
+            part.begin(self._root)
+            part.write(data)
+            cid = part.hasher.digest()
+            path = self._path(cid)
+            with _translated():
+                self._disk.make_folder(path.parent, self._root)
+                if not self._sound(cid, part.size):
+                    part.name(path, durable=False)
+        finally:
+            part.drop()
+        return path
+
+    def settle(self, files: Iterable[Path]) -> None:
+        """Wait until files that were laid, and their names, are on the disk; it blocks."""
+        folders = set()
+        with _translated():
+            for file in files:
+                handle = self._disk.open(file)
+                try:
+                    self._disk.sync(handle)
+                finally:
+                    self._disk.close(handle)
+                folders.add(file.parent)
+            for folder in folders:
+                self._disk.sync_folder(folder)
 
     async def get(self, cid: str, *, max_bytes: int = _MAX_GET) -> bytes:
         """All bytes, verified."""
@@ -254,10 +287,13 @@ class _Part:
             finally:
                 self._disk.close(handle)
 
-    def name(self, path: Path) -> None:
-        """Put it in its place."""
+    def name(self, path: Path, *, durable: bool = True) -> None:
+        """Put it in its place; without `durable` the name may be lost with the machine."""
         if self._path is not None:
-            self._disk.replace(self._path, path)
+            if durable:
+                self._disk.replace(self._path, path)
+            else:
+                self._path.replace(path)
             self._path = None
 
     def drop(self) -> None:

@@ -20,7 +20,7 @@ _PRIVATE: Final = 0o077
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """`theory.db`, `artifacts/`, `scratch/`, `api-key`, `writer.lock`."""
+    """`theory.db`, `artifacts/`, `scratch/`, `journal/`, `api-key`, `writer.lock`."""
 
     root: Path
 
@@ -38,6 +38,11 @@ class Home:
     def scratch(self) -> Path:
         """Folder of the notes of unfinished executions."""
         return self.root / "scratch"
+
+    @property
+    def journals(self) -> Path:
+        """Folder of small writes on their way to artifacts and scratch."""
+        return self.root / "journal"
 
     def lock(self, database: Path | None = None) -> WriterLock:
         """The right to write to this home, and to the folder of a database elsewhere."""
@@ -70,7 +75,7 @@ def open_home(root: Path) -> Home:
     """
     home = Home(root)
     try:
-        for folder in (home.root, home.artifacts, home.scratch):
+        for folder in (home.root, home.artifacts, home.scratch, home.journals):
             if not folder.is_dir():
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

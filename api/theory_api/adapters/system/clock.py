@@ -12,7 +12,7 @@ class SystemClock:
 
     def now(self) -> str:
         """UTC wall clock with 27 bytes, e.g. `2026-11-21T04:25:00.123456Z`."""
-        return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return datetime.now(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
     def monotonic(self) -> float:
         """Seconds since an arbitrary start; never decreases."""

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from theory_api.adapters.files.artifacts import FileArtifacts
+from theory_api.adapters.files.home import open_home
+from theory_api.adapters.files.journalled import open_files
 from theory_api.adapters.memory.artifacts import MemoryArtifacts
 from theory_api.adapters.tests.conftest import refused
 from theory_api.ports.artifacts import ArtifactStore, Blob
@@ -17,9 +19,13 @@ MIB = 1024 * 1024
 SIZES = (0, 1, MIB - 1, MIB, MIB + 1, 3 * MIB)
 
 
-@pytest.fixture(params=["memory", "files"])
-def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
-    return MemoryArtifacts() if request.param == "memory" else FileArtifacts(tmp_path)
+@pytest.fixture(params=["memory", "files", "journalled"])
+async def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ArtifactStore]:
+    if request.param == "journalled":
+        async with open_files(open_home(tmp_path / "home")) as files:
+            yield files.artifacts
+    else:
+        yield MemoryArtifacts() if request.param == "memory" else FileArtifacts(tmp_path)
 
 
 def data_of(size: int) -> bytes:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from theory_api.adapters.files.home import open_home
+from theory_api.adapters.files.journalled import open_files
 from theory_api.adapters.files.scratch import FileScratch
 from theory_api.adapters.memory.scratch import MemoryScratch
 from theory_api.adapters.tests.conftest import refused
 from theory_api.ports.scratch import Scratch
 
 
-@pytest.fixture(params=["memory", "files"])
-def scratch(request: pytest.FixtureRequest, tmp_path: Path) -> Scratch:
-    return MemoryScratch() if request.param == "memory" else FileScratch(tmp_path)
+@pytest.fixture(params=["memory", "files", "journalled"])
+async def scratch(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Scratch]:
+    if request.param == "journalled":
+        async with open_files(open_home(tmp_path / "home")) as files:
+            yield files.scratch
+    else:
+        yield MemoryScratch() if request.param == "memory" else FileScratch(tmp_path)
 
 
 async def test_a_note_is_kept_until_it_is_dropped(scratch: Scratch) -> None:

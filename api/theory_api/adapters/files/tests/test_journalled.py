@@ -1,0 +1,145 @@
+"""What a journal promises: what was answered is there after any end, and files follow."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from pathlib import Path
+
+import pytest
+
+from theory_api.adapters.files.artifacts import FileArtifacts
+from theory_api.adapters.files.disk import Disk
+from theory_api.adapters.files.home import Home, open_home
+from theory_api.adapters.files.journal import BLOB, NOTE, Record, records
+from theory_api.adapters.files.journalled import Overlay, open_files, reading
+from theory_api.adapters.files.scratch import FileScratch
+from theory_core import TheoryError, digest
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Home:
+    return open_home(tmp_path / "home")
+
+
+def overlay(own: Home, disk: Disk | None = None) -> Overlay:
+    """A process at work; what it does not close is left as a crash leaves it."""
+    return Overlay(own.journals, FileArtifacts(own.artifacts), FileScratch(own.scratch), disk)
+
+
+def journals(own: Home) -> list[Path]:
+    return sorted(own.journals.iterdir())
+
+
+class Counting(Disk):
+    """A disk that counts what it waits for, and may fail."""
+
+    def __init__(self) -> None:
+        self.syncs = 0
+        self.fault: OSError | None = None
+
+    def sync(self, handle: int) -> None:
+        self.syncs += 1
+        if self.fault is not None:
+            raise self.fault
+        super().sync(handle)
+
+
+def test_a_record_that_is_not_whole_ends_the_journal() -> None:
+    first, second = Record(BLOB, digest(b"a"), b"a"), Record(NOTE, "x1", b"outcome")
+    whole = first.encode() + second.encode()
+    assert list(records(whole)) == [first, second]
+    for cut in range(len(first.encode()), len(whole)):
+        assert list(records(whole[:cut])) == [first]
+    for place in range(len(first.encode()), len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        assert list(records(bytes(changed))) == [first]
+
+
+async def test_many_writes_at_once_wait_for_the_disk_together(own: Home) -> None:
+    disk = Counting()
+    here = overlay(own, disk)
+    await asyncio.gather(*(here.save(f"x{n}", b"note") for n in range(100)))
+    assert disk.syncs <= 2
+    assert len(here.notes) == 100
+    here.journal.close()
+
+
+async def test_what_was_answered_is_there_after_a_crash(own: Home) -> None:
+    here = overlay(own)
+    await here.put(b"receipt", digest(b"receipt"))
+    await here.save("x1", b"outcome")
+    await here.save("x2", b"outcome")
+    await here.drop("x2")
+    await here.save("x3", b"outcome")
+    here.journal.close()
+    async with open_files(own) as files:
+        assert await files.artifacts.get(digest(b"receipt")) == b"receipt"
+        assert await files.scratch.names() == ("x1", "x3")
+        assert await files.scratch.load("x1") == b"outcome"
+        await files.scratch.drop("x1")
+        await files.scratch.drop("x3")
+    assert journals(own) == []
+    assert await FileArtifacts(own.artifacts).get(digest(b"receipt")) == b"receipt"
+    assert await FileScratch(own.scratch).names() == ()
+
+
+async def test_a_torn_end_costs_only_what_was_never_answered(own: Home) -> None:
+    here = overlay(own)
+    await here.put(b"kept", digest(b"kept"))
+    here.journal.close()
+    (file,) = journals(own)
+    with file.open("ab") as torn:
+        torn.write(Record(BLOB, digest(b"torn"), b"torn").encode()[:-1])
+    async with open_files(own) as files:
+        assert await files.artifacts.get(digest(b"kept")) == b"kept"
+        assert await files.artifacts.stat(digest(b"torn")) is None
+
+
+async def test_another_process_reads_what_only_a_journal_has(own: Home) -> None:
+    here, other = overlay(own), reading(own)
+    cid = digest(b"envelope")
+    await here.put(b"envelope", cid)
+    assert await other.get(cid) == b"envelope"
+    assert b"".join([piece async for piece in other.stream(cid, offset=2, length=3)]) == b"vel"
+    await here.advance()
+    assert here.blobs == {}
+    assert await other.get(cid) == b"envelope"
+    here.journal.close()
+
+
+async def test_nobody_adopts_the_journal_of_a_living_process(own: Home) -> None:
+    here = overlay(own)
+    await here.save("x1", b"outcome")
+    async with open_files(own) as files:
+        assert await files.scratch.names() == ()
+        assert await files.scratch.load("x1") == b"outcome"
+    assert len(journals(own)) == 1
+    here.journal.close()
+
+
+async def test_a_journal_goes_once_its_files_are_synced(own: Home) -> None:
+    here = overlay(own)
+    await here.put(b"a", digest(b"a"))
+    await here.save("x1", b"outcome")
+    await here.advance()
+    assert len(journals(own)) == 1
+    await here.settle(all_of=True)
+    assert journals(own) == []
+    await here.drop("x1")
+    assert await FileScratch(own.scratch).names() == ()
+
+
+async def test_a_disk_that_fails_is_said_and_its_file_not_written_again(own: Home) -> None:
+    disk = Counting()
+    here = overlay(own, disk)
+    await here.save("x1", b"before")
+    disk.fault = OSError(errno.EIO, "no")
+    with pytest.raises(TheoryError, match="EIO"):
+        await here.save("x2", b"lost")
+    assert "x2" not in here.notes
+    disk.fault = None
+    await here.save("x3", b"after")
+    assert len(journals(own)) == 2
+    here.journal.close()
