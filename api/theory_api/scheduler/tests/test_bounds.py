@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from theory_api.scheduler import runner
+from theory_api.scheduler import admitting
 from theory_api.scheduler.tests.bench import House, data_of, output_of, settle, step, until
 from theory_api.scheduler.tests.processors import Run, forever, well
 from theory_core import TheoryError
@@ -125,7 +125,7 @@ async def test_a_wide_plan_is_not_searched_while_no_place_is_free(
         plan = await house.apply({f"t{n}": step("long") for n in range(50)})
         await settle()
         looked: list[str] = []
-        monkeypatch.setattr(runner, "why", lambda _state, name: looked.append(name))
+        monkeypatch.setattr(admitting, "why", lambda _state, name: looked.append(name))
         await house.plans.topup(plan, by="me", amount={"usd_micro": 1})
         await settle()
         assert looked == []

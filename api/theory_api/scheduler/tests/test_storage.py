@@ -9,6 +9,7 @@ import pytest
 from theory_api.domain.tests.shelf import snapshot
 from theory_api.ports.artifacts import Blob
 from theory_api.ports.truth import StoredEvent
+from theory_api.scheduler import inputs
 from theory_api.scheduler.tests.bench import House, data_of, settle, step
 from theory_api.scheduler.tests.processors import Run, badly, well
 from theory_core import TheoryError
@@ -80,6 +81,7 @@ async def test_an_order_that_cannot_be_read_ends_unpaid_and_stops_no_other_plan(
             return blob
 
         seen: list[str] = []
+        monkeypatch.setattr(inputs, "_SMALL", 0)  # nothing is known by heart
         monkeypatch.setattr(house.disk.artifacts, "get", get)
         monkeypatch.setattr(house.disk.artifacts, "put", remember)
         plan = await house.apply({"a": step(inputs={"marked": 1})})
