@@ -7,8 +7,9 @@ from theory_api.domain.commands import Admit, Refuse
 from theory_api.domain.decision import Decision, Draft, Start, portions
 from theory_api.domain.evolve import selector
 from theory_api.domain.predicates import stale
-from theory_api.domain.runnable import hopeless, leased, why
+from theory_api.domain.runnable import beyond_hope, leased, why
 from theory_api.domain.state import PlanState, TransitionState
+from theory_api.domain.values import Fault
 from theory_core import TheoryError
 
 
@@ -27,8 +28,8 @@ def admit(state: PlanState, command: Admit) -> Decision:
         message = "another attempt runs under this execution id"
         raise TheoryError("ERR_CONFLICT", message, {"execution_id": command.execution_id})
     hold = entry.proposed.hold
-    fault = hopeless(state, hold)
-    if fault is not None and not state.breached and state.status == "active":
+    fault = beyond_hope(state, hold)
+    if fault is not None:
         draft = Draft(state)
         draft.refuse(command.transition, fault)
         return draft.done()
@@ -112,9 +113,19 @@ def _admission(state: PlanState, entry: TransitionState, command: Admit) -> list
 
 
 def refuse(state: PlanState, command: Refuse) -> Decision:
-    """End a candidate that can never be admitted, whatever comes."""
-    if _pending(state, command.transition, command.attempt) is None:
+    """End a candidate that can never be admitted, whatever comes.
+
+    Law: a budget is judged where it is: what had no hope when it was looked at may have been
+    topped up since.
+    """
+    entry = _pending(state, command.transition, command.attempt)
+    if entry is None:
+        return Decision()
+    error: Fault | None = command.error
+    if command.error.code == "ERR_BUDGET_EXCEEDED":
+        error = beyond_hope(state, entry.proposed.hold)
+    if error is None:
         return Decision()
     draft = Draft(state)
-    draft.refuse(command.transition, command.error)
+    draft.refuse(command.transition, error)
     return draft.done()

@@ -135,3 +135,10 @@ def hopeless(state: PlanState, ask: Mapping[str, int]) -> Fault | None:
             }
             return Fault(code="ERR_BUDGET_EXCEEDED", message=message, detail=detail)
     return None
+
+
+def beyond_hope(state: PlanState, ask: Mapping[str, int]) -> Fault | None:
+    """Why an ask is refused now: it has no hope, and the plan is not waiting for a top-up."""
+    if state.breached or state.status != "active":
+        return None
+    return hopeless(state, ask)

@@ -10,7 +10,7 @@ from typing import Final
 
 from theory_api.domain import commands as cmd
 from theory_api.domain import events as ev
-from theory_api.domain.runnable import Blocked, hopeless, why
+from theory_api.domain.runnable import Blocked, beyond_hope, why
 from theory_api.domain.state import PlanState
 from theory_api.domain.values import Fault
 from theory_api.scheduler.answer import Answer
@@ -117,8 +117,8 @@ class Admissions:
     ) -> cmd.Admit | Held | None:
         """The admission of one candidate, or what holds it; None once it is refused."""
         entry = state.transitions[name]
-        no_hope = hopeless(state, entry.proposed.hold)
-        if no_hope is not None and not state.breached and state.status == "active":
+        no_hope = beyond_hope(state, entry.proposed.hold)
+        if no_hope is not None:
             await self._refuse(state, name, entry.attempt, no_hope)
             return None
         blocked = why(state, name)

@@ -18,7 +18,7 @@ from theory_api.domain.tests.book import (
     proposal,
     verdict,
 )
-from theory_api.domain.values import InputBytes, Predicate, SelectorSpec
+from theory_api.domain.values import Fault, InputBytes, Predicate, SelectorSpec
 from theory_api.domain.vector import MAX_AMOUNT, checked
 from theory_core import TheoryError
 
@@ -181,6 +181,16 @@ def test_a_refusal_of_an_attempt_that_is_past_changes_nothing() -> None:
     book.finish(book.admit("a"), "failed")
     stale = cmd.Refuse(plan=PLAN, transition="a", attempt=1, error=BROKE)
     assert book.do(stale).events == ()
+    assert book.status("a") == "pending"
+
+
+def test_what_had_no_hope_when_it_was_looked_at_is_judged_by_the_budget_that_is_there_now() -> None:
+    book = Book(proposal("a", hold={"usd_micro": 100}), proposal("b"))
+    book.finish(book.admit("b"), used={"usd_micro": 1})
+    over = Fault(code="ERR_BUDGET_EXCEEDED", message="as it looked before the top-up")
+    late = cmd.Refuse(plan=PLAN, transition="a", attempt=1, error=over)
+    book.do(cmd.TopUp(plan=PLAN, by="local", amount={"usd_micro": 50}))
+    assert book.do(late).events == ()
     assert book.status("a") == "pending"
 
 
