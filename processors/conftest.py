@@ -1,7 +1,5 @@
 """Run a processor's provider directly, as the runtime would."""
 
-
-
 from __future__ import annotations
 
 import importlib.util
