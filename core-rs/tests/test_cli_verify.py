@@ -52,6 +52,7 @@ def test_a_head_from_outside_anchors(tmp_path: Path) -> None:
         "count": 3,
         "fault": None,
         "head": [3, hashes[2]],
+        "laws": "not asked",
         "verdict": "3 events, internally consistent, anchored at seq 3",
     }
 
@@ -63,7 +64,27 @@ def test_a_broken_export_names_the_seq(tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (1, b"")
     assert result.stdout == b"broken at seq 2 (line 2): gap, after 1 event\n"
     answer = json.loads(run("-", "--json", stdin=data).stdout)
-    assert answer["fault"] == {"line": 2, "reason": "gap", "seq": 2}
+    assert answer["fault"] == {
+        "law": None,
+        "line": 2,
+        "member": None,
+        "reason": "gap",
+        "seq": 2,
+    }
+
+
+def test_laws_are_judged_when_asked_for(tmp_path: Path) -> None:
+    path, hashes = export(tmp_path)
+    result = run(str(path), "--laws")
+    words = b"law plan-created (a ledger begins with its one plan.created)"
+    assert (result.returncode, result.stderr) == (1, b"")
+    assert result.stdout == b"broken at seq 1 (line 1): " + words + b", after 0 events\n"
+    answer = json.loads(run(str(path), "--laws", "--json").stdout)
+    assert answer["laws"] == "judged"
+    assert (answer["fault"]["seq"], answer["fault"]["law"]) == (1, "plan-created")
+    refused = run(str(path), "--laws", "--expect-prev", hashes[0])
+    assert (refused.returncode, refused.stdout) == (2, b"")
+    assert b"--laws judges from the first event on" in refused.stderr
 
 
 def test_a_part_is_judged_behind_the_event_before_it(tmp_path: Path) -> None:
@@ -92,7 +113,6 @@ def test_zero_events_are_sound_only_when_asked_for() -> None:
         ("-", "--expect-head", "3:" + "17" * 32),
         ("-", "--expect-prev", "b3:17"),
         ("-", "--threads", "many"),
-        ("-", "--laws"),
         ("/nowhere/export.ndjson",),
     ],
 )

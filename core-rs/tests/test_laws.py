@@ -163,9 +163,8 @@ def test_a_family_takes_any_word() -> None:
         assert not shaped({**sample("plan.paused"), "kind": word})
 
 
-def edited(*edits: dict[str, Any]) -> list[bytes]:
-    events = JUDGE.edited(GROUPS[0]["events"], edits)
-    lines: list[bytes] = JUDGE.lawbook(GROUPS[0]["plan"], events)
+def edited(*edits: list[Any]) -> list[bytes]:
+    lines: list[bytes] = JUDGE.lawbook(GROUPS[0]["plan"], GROUPS[0]["events"], edits)
     return lines
 
 
@@ -181,21 +180,21 @@ def test_a_report_says_whether_laws_were_judged() -> None:
 
 
 def test_a_broken_law_is_named_in_words() -> None:
-    report = verify(edited({"copy": [13, 14]}), laws=True)
+    report = verify(edited(["copy", 13, 14]), laws=True)
     words = "an attempt reserves once and settles or voids once"
     assert (
         report.verdict == f"broken at seq 14 (line 14): law budget-once ({words}), after 13 events"
     )
     assert report.fault is not None
     assert (report.fault.law, report.fault.member) == ("budget-once", None)
-    report = verify(edited({"remove": [7, "hold"]}), laws=True)
+    report = verify(edited(["change", 7, ["data", "hold"]]), laws=True)
     assert report.verdict == "broken at seq 7 (line 7): data (member hold), after 6 events"
     assert report.fault is not None
     assert (report.fault.law, report.fault.member) == (None, "hold")
 
 
 def test_on_one_line_the_chain_comes_before_the_laws() -> None:
-    lines = edited({"copy": [13, 14]})
+    lines = edited(["copy", 13, 14])
     line = lines[13].replace(b'"seq":14', b'"seq":15')
     found = verify([*lines[:13], line], laws=True).fault
     assert found is not None
@@ -207,7 +206,7 @@ def test_on_one_line_the_chain_comes_before_the_laws() -> None:
 
 
 def test_the_lowest_line_comes_first_whatever_its_reason() -> None:
-    lines = edited({"copy": [13, 14]})
+    lines = edited(["copy", 13, 14])
     found = verify([*lines[:20], b"{}\n"], laws=True).fault
     assert found is not None
     assert (found.seq, found.reason) == (14, "law")
@@ -240,7 +239,7 @@ def test_a_plan_of_many_transitions_is_judged_whatever_the_threads() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, None])
 def test_threads_never_change_what_laws_find(threads: int | None) -> None:
-    lines = edited({"drop": 13})
+    lines = edited(["drop", 13])
     one = verify(lines, laws=True, threads=1)
     assert verify(lines, laws=True, threads=threads) == one
 

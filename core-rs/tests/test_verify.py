@@ -204,12 +204,6 @@ def test_a_reader_that_fails_is_no_verdict() -> None:
     assert refusal.value.code == "ERR_STORAGE"
 
 
-def test_laws_are_refused_rather_than_skipped() -> None:
-    with pytest.raises(TheoryError) as refusal:
-        verify(EXPORT, laws=True)
-    assert refusal.value.code == "ERR_UNAVAILABLE"
-
-
 def test_a_large_export_is_read_in_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "large.ndjson"
     path.write_bytes(b"".join(lines(150_000)[0]))

@@ -16,7 +16,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +51,9 @@ def cases(file: str) -> dict[int, Case]:
     """
     document = json.loads((FOLDER / f"{file}.json").read_text(encoding="ascii"))
     groups = [group for group in document["testGroups"] if group["type"] != "schema"]
-    every = [{**_shared(group), **case} for group in groups for case in group["tests"]]
+    every = [{"group": group, **case} for group in groups for case in group["tests"]]
     here = [case for case in every if "file" not in case or not INPUTS.isdisjoint(case)]
     return {case["tcId"]: case for case in here}
-
-
-def _shared(group: Case) -> Case:
-    """What the cases of a group have in common."""
-    return {name: group[name] for name in ("plan", "events") if name in group}
 
 
 def fault(file: str, case: Case) -> str | None:
@@ -239,61 +234,38 @@ def _export(case: Case) -> tuple[object, object]:
 
 
 def _law(case: Case) -> tuple[object, object]:
-    export = lawbook(case["plan"], edited(case["events"], case["edits"]))
-    report = core.verify(export, laws=True)
-    # Law: what holds at the end of a sound ledger holds at every prefix of it.
-    last = len(export) if report.fault is None else report.count
-    if any(not core.verify(export[:end], laws=True).ok for end in range(1, last + 1)):
-        return "a prefix with a fault", None
-    if report.fault is None:
-        return (report.laws, report.count), ("judged", len(export))
-    names = ("seq", "reason", "law", "member")
-    facts = {name: getattr(report.fault, name) for name in names}
-    return {name: fact for name, fact in facts.items() if fact is not None}, case.get("fault")
+    export = lawbook(case["group"]["plan"], case["group"]["events"], case["edits"])
+    fault, names = core.verify(export, laws=True).fault, ("seq", "reason", "law", "member")
+    stated = case.get("fault", {}) if case["result"] == "invalid" else {}
+    wanted = {name: stated.get(name) for name in names}
+    return {name: getattr(fault, name, None) for name in names}, wanted
 
 
-def edited(events: Sequence[Case], edits: Sequence[Case]) -> list[dict[str, Any]]:
-    """The events after some edits; places count from 1."""
-    made = copy.deepcopy(list(events))
-    for edit in edits:
-        ((verb, given),) = edit.items()
-        place, *rest = given if isinstance(given, list) else [given]
-        if verb in EDITS:
-            EDITS[verb](made, place - 1, *copy.deepcopy(rest))
-        else:
-            raise LookupError(verb)
-    return made
-
-
-def _change(made: list[Any], place: int, path: list[Any], value: object) -> None:
-    spot = made[place]["data"]
-    for name in path[:-1]:
-        spot = spot[name]
-    spot[path[-1]] = value
-
-
-def _swap(made: list[Any], place: int, other: int) -> None:
-    made[place], made[other - 1] = made[other - 1], made[place]
+def _change(made: list[Any], place: int, path: list[Any], *value: object) -> None:
+    spot = reduce(lambda part, name: part[name], path[:-1], made[place])
+    if value:
+        spot[path[-1]] = value[0]
+    else:
+        del spot[path[-1]]
 
 
 EDITS: Mapping[str, Callable[..., object]] = {
     "change": _change,
     "copy": lambda made, place, before: made.insert(before - 1, copy.deepcopy(made[place])),
     "drop": lambda made, place: made.pop(place),
-    "kind": lambda made, place, kind: made[place].update(kind=kind),
     "put": lambda made, place, event: made.insert(place, event),
-    "remove": lambda made, place, member: made[place]["data"].pop(member),
-    "swap": _swap,
 }
-"""Verb of an edit -> what it does to a list of events; the notes of the vectors tell them."""
 
 
-def lawbook(plan: str, events: Sequence[Case]) -> list[bytes]:
-    """Lines of the export of a ledger of these events."""
+def lawbook(plan: str, events: Sequence[Case], edits: Sequence[Any] = ()) -> list[bytes]:
+    """Lines of the export of a ledger of these events after some edits; places count from 1."""
+    made = copy.deepcopy(list(events))
+    for verb, place, *rest in copy.deepcopy(list(edits)):
+        EDITS[verb](made, place - 1, *rest)
     fixed = {"v": core.EVENT_VERSION, "plan": plan, "at": "2026-11-21T04:25:00.123456Z"}
-    full = [{**fixed, "seq": seq, **event} for seq, event in enumerate(events, start=1)]
-    sealed = core.Chain().append(full)
-    return [b'{"event":%b,"hash":"%b"}\n' % (body, stated.encode()) for body, stated in sealed]
+    full = [{**fixed, "seq": seq, **event} for seq, event in enumerate(made, start=1)]
+    line = b'{"event":%b,"hash":"%b"}\n'
+    return [line % (body, stated.encode()) for body, stated in core.Chain().append(full)]
 
 
 def _event(case: Case) -> tuple[object, object]:

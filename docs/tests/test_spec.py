@@ -26,6 +26,7 @@ PREFIXES = {
     "digest": "DG",
     "worldpath": "WP",
     "ledger-chain": "LC",
+    "ledger-laws": "LL",
     "envelope": "EN",
     "run-v1": "RV",
 }
@@ -186,7 +187,9 @@ def test_a_schema_that_says_otherwise_is_found() -> None:
         assert not schema_agrees("events/plan.paused", {**case, "result": turned[case["result"]]})
 
 
-@pytest.mark.parametrize("page", ["canonical-json", "digest", "worldpath", "ledger-chain"])
+@pytest.mark.parametrize(
+    "page", ["canonical-json", "digest", "worldpath", "ledger-chain", "ledger-laws"]
+)
 def test_the_examples_of_a_page_hold(page: str) -> None:
     result = doctest.testfile(str(SPEC / f"{page}.md"), module_relative=False, encoding="utf-8")
     assert result.attempted >= 3
@@ -202,6 +205,25 @@ def test_the_example_texts_are_what_they_show() -> None:
         r"^(?:event|prev|hash) +(\S.*?)(?:   .*)?$", text, re.MULTILINE
     )[:3]
     assert JUDGE.core.event_hash(prev, event.encode()) == stated
+
+
+def test_the_laws_of_the_page_are_those_of_the_vectors() -> None:
+    """Law: each law has one rule, and each rule that names a law has a vector that breaks it."""
+    groups_of_laws = json.loads((VECTORS / "laws" / "plan.json").read_text("ascii"))["testGroups"]
+    broken = {
+        case["fault"]["law"]: case["tcId"]
+        for group in groups_of_laws
+        for case in group["tests"]
+        if "law" in case.get("fault", {})
+    }
+    rules = [rule for rule in RULES if rule.page == "ledger-laws"]
+    named = {
+        found[1]: rule
+        for rule in rules
+        if (found := re.match(r"\*\*LL-[0-9]+\*\* `([a-z-]+)`:", rule.text))
+    }
+    assert set(named) == set(broken)
+    assert all(("laws/plan", broken[law]) in rule.vectors for law, rule in named.items())
 
 
 def test_the_envelopes_shown_are_envelopes() -> None:

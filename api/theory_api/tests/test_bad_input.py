@@ -64,7 +64,7 @@ class Desk:
 
     def events(self, plan: str) -> list[dict[str, Any]]:
         export = self.theory("ledger", "export", plan).out
-        assert verify(export.encode()).fault is None
+        assert verify(export.encode(), laws=True).fault is None
         return [json.loads(line)["event"] for line in export.splitlines()]
 
 

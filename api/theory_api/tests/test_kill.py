@@ -72,7 +72,7 @@ def test_a_killed_run_ends_like_an_undisturbed_one(
 def _judge(home: Home, expected: object, label: str) -> None:
     """The laws, read from the ledger that an outsider would get."""
     export = home.ask("ledger", "export", "/world/local/media-generation")
-    report = verify(export)
+    report = verify(export, laws=True)
     assert report.fault is None, (label, report)
     events = home.ledger()
     assert outputs(events) == expected, label

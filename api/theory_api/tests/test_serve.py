@@ -151,7 +151,9 @@ async def test_a_plan_is_driven_to_its_end_through_http_and_websocket_alone(tmp_
         assert kinds(frames)[-1] == "plan.completed"
         head = (await client.get(f"{path}/ledger/head")).json()
         report = verify(
-            [frame.encode() for frame in frames], expect_head=(head["seq"], head["hash"])
+            [frame.encode() for frame in frames],
+            expect_head=(head["seq"], head["hash"]),
+            laws=True,
         )
         assert (report.fault, report.anchored) == (None, True)
         assert await follow(server, path, after=len(frames) - 2) == frames[-2:]
@@ -336,7 +338,7 @@ async def test_a_second_server_on_the_same_home_is_refused_and_reading_beside_wo
         frames = await follow(server, path)
         async with open_reader(settings(tmp_path)) as reader:
             assert (await reader.queries.show("/world/local/film")).status == "completed"
-            verdict = await reader.ledgers.verify("/world/local/film")
+            verdict = await reader.ledgers.verify("/world/local/film", laws=True)
             assert (verdict.count, verdict.fault) == (len(frames), None)
 
 

@@ -91,8 +91,8 @@ def verify(
 
     A fault of the export is in the report, never raised. Fault reasons, the first that applies at
     the lowest line: `syntax` (not one JSON text and `\n`), `bytes` (not canonical), `schema` (not
-    `event` and `hash`, or not the event's six members), `plan`, `gap`, `order`, `hash`, `head`; with
-    `laws` then `kind`, `data` (not the closed shape of its kind), `law`.
+    `event` and `hash`, or not the event's six members), `plan`, `gap`, `order`, `hash`, `head`;
+    with `laws` then `kind`, `data` (not the closed shape of its kind), `law`.
 
     Errors: `ERR_INPUTS` for bad arguments, also for `laws` with `expect_prev`; `ERR_NOT_FOUND` and
     `ERR_STORAGE` when the source cannot be read. Source: spec, ledger export and ledger laws.

@@ -47,32 +47,28 @@ fn place(value: &Value) -> usize {
 fn edited(events: &[Value], edits: &[Value]) -> Vec<Value> {
     let mut made = events.to_vec();
     for edit in edits {
-        let (verb, given) = &edit.as_object().unwrap()[0];
-        let given = given.as_array().unwrap_or(std::slice::from_ref(given));
-        let at = place(&given[0]);
-        match (verb.as_str(), &given[1..]) {
+        let [verb, at, rest @ ..] = items(edit) else { panic!("no edit: {edit:?}") };
+        let at = place(at);
+        match (verb.as_str().unwrap(), rest) {
             ("drop", []) => drop(made.remove(at)),
             ("copy", [before]) => made.insert(place(before), made[at].clone()),
             ("put", [event]) => made.insert(at, event.clone()),
-            ("swap", [other]) => made.swap(at, place(other)),
-            ("kind", [kind]) => *spot(&mut made[at], &named("kind")) = kind.clone(),
-            ("remove", [Value::Str(name)]) => {
-                let Value::Object(members) = spot(&mut made[at], &named("data")) else {
-                    panic!("no data")
-                };
-                members.retain(|(key, _)| key != name);
-            }
-            ("change", [path, value]) => {
-                let mut changed = spot(&mut made[at], &named("data"));
-                for name in items(path) {
-                    changed = spot(changed, name);
-                }
-                *changed = value.clone();
-            }
+            ("change", [path, value @ ..]) => change(&mut made[at], items(path), value.first()),
             (verb, _) => panic!("no edit: {verb}"),
         }
     }
     made
+}
+
+/// Puts a value at the end of a path, or takes the member away that is there.
+fn change(event: &mut Value, path: &[Value], value: Option<&Value>) {
+    let (last, path) = path.split_last().unwrap();
+    let above = path.iter().fold(event, spot);
+    match (value, above) {
+        (Some(value), above) => *spot(above, last) = value.clone(),
+        (None, Value::Object(members)) => members.retain(|(name, _)| last.as_str() != Some(name)),
+        (None, other) => panic!("no member to remove: {other:?}"),
+    }
 }
 
 /// Lines of the export of a ledger of these events.

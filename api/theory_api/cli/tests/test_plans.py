@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from theory_api.cli.tests.desk import PLAN, Desk
-from theory_core import verify
+from theory_core import Chain, verify
 
 STORY = "/world/local/story"
 
@@ -67,7 +67,27 @@ def test_a_tampered_export_is_named_and_ends_with_1(story: Desk, tmp_path: Path)
     (tmp_path / "bad.ndjson").write_text(data)
     printed = story.theory("ledger", "verify", str(tmp_path / "bad.ndjson"), "--json")
     assert printed.code == 1
-    assert printed.json["fault"] == {"seq": 1, "line": 1, "reason": "hash"}
+    fault = {"seq": 1, "line": 1, "reason": "hash", "law": None, "member": None}
+    assert (printed.json["fault"], printed.json["laws"]) == (fault, "not asked")
+
+
+def test_a_ledger_that_hides_a_settle_is_named_by_its_law(story: Desk, tmp_path: Path) -> None:
+    lines = story.theory("ledger", "export", "story").out.splitlines()
+    events = [json.loads(line)["event"] for line in lines]
+    place = next(n for n, event in enumerate(events) if event["kind"] == "budget.settled")
+    kept = [*events[:place], *events[place + 1 :]]
+    sealed = Chain().append([{**event, "seq": seq} for seq, event in enumerate(kept, 1)])
+    file = tmp_path / "hidden.ndjson"
+    file.write_bytes(
+        b"".join(b'{"event":%b,"hash":"%b"}\n' % (body, made.encode()) for body, made in sealed)
+    )
+    assert story.theory("ledger", "verify", str(file)).code == 0
+    told = story.theory("ledger", "verify", str(file), "--laws")
+    assert told.code == 1
+    assert f"broken at seq {place + 1} (line {place + 1}): law execution-order" in told.out
+    sound = story.theory("ledger", "verify", "story", "--laws")
+    assert sound.code == 0
+    assert sound.out.endswith("events, internally consistent, lawful, not anchored\n")
 
 
 def test_a_head_of_another_history_is_not_met(story: Desk) -> None:

@@ -36,7 +36,7 @@ class Desk:
             canonicalize({"event": loads_strict(event.body), "hash": event.hash})
             for event in await self.events(plan)
         ]
-        assert verify(lines).fault is None
+        assert verify(lines, laws=True).fault is None
 
 
 @asynccontextmanager

@@ -40,7 +40,7 @@ async def test_a_plan_runs_to_its_end_and_leaves_a_sound_ledger() -> None:
             canonicalize({"event": loads_strict(event.body), "hash": event.hash})
             for event in stored
         ]
-        report = verify(lines)
+        report = verify(lines, laws=True)
         assert (report.fault, report.count) == (None, len(stored))
         kinds = [event.kind for event in stored]
         assert kinds.count("budget.settled") == kinds.count("execution.started") == 3

@@ -177,6 +177,9 @@ async def test_the_export_is_canonical_and_verifies_and_a_kept_head_anchors_it()
         assert (verdict.head.seq, verdict.head.hash) == (head.seq, head.hash)
         anchored = await home.ledgers.verify(plan, expect_head=(head.seq, head.hash))
         assert anchored.anchored
+        lawful = await home.ledgers.verify(plan, laws=True)
+        assert (lawful.count, lawful.fault, lawful.laws) == (len(lines), None, "judged")
+        assert (verdict.laws, verdict.head) == ("not asked", lawful.head)
         wrong = await home.ledgers.verify(plan, expect_head=(head.seq, "b3:" + "0" * 64))
         assert wrong.fault is not None
         assert wrong.fault.reason == "head"

@@ -37,7 +37,7 @@ async def test_a_run_is_a_plan_of_one_transition_and_answers_the_stored_envelope
         assert outcome.envelope == await home.queries.document(attempt.envelope)
         assert view.status == "completed"
         assert {line.reserved for line in view.budget} == {0}
-        verdict = await home.ledgers.verify(outcome.plan)
+        verdict = await home.ledgers.verify(outcome.plan, laws=True)
         assert verdict.fault is None
 
 

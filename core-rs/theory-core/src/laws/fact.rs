@@ -8,6 +8,7 @@ use crate::digest;
 use crate::facts::DIMENSIONS;
 use crate::ids;
 use crate::json::{Value, canonical};
+use crate::limits::SEGMENT_BYTES;
 use crate::path::{PlanAddress, WorldPath};
 
 /// An event as the laws see it.
@@ -453,9 +454,19 @@ impl Reader<'_> {
     }
 
     fn hold_canonical(&mut self, path: &str) {
+        if is_plain(path) {
+            return;
+        }
         let root = PlanAddress::parse(self.plan).ok();
         self.stray = self.stray || canonical_path(path, root.as_ref()).as_deref() != Some(path);
     }
+}
+
+/// Whether a path of the right shape is canonical at first sight: short, of lower-case ASCII, and
+/// no segment starts with a dot.
+fn is_plain(path: &str) -> bool {
+    let plain = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'/');
+    path.len() <= SEGMENT_BYTES && path.bytes().all(plain) && !path.contains("/.")
 }
 
 /// The canonical form of a plan-relative path.
