@@ -8,6 +8,7 @@ use theory_core::{Code, Error, number};
 
 use crate::DETACH_BYTES;
 use crate::error::guard;
+use crate::objects::Objects;
 
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(canonicalize, module)?)?;
@@ -40,8 +41,9 @@ fn canonicalize_json<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyByt
 #[pyfunction]
 #[pyo3(signature = (data, /))]
 fn loads_strict<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let value = guard(data.py(), || with_text(data, json::parse))?;
-    to_python(data.py(), value)
+    let mut objects = Objects::new(data.py());
+    let read = guard(data.py(), || json::read(text(data)?, &mut objects));
+    objects.finish(read)
 }
 
 /// Canonical bytes of a Python object.
@@ -59,14 +61,18 @@ pub(crate) fn with_text<T: Send>(
     data: &Bound<'_, PyAny>,
     read: impl FnOnce(&[u8]) -> Result<T, Error> + Send,
 ) -> Result<T, Error> {
-    let bytes = if let Ok(bytes) = data.cast::<PyBytes>() {
-        bytes.as_bytes()
-    } else if let Ok(text) = data.cast::<PyString>() {
-        text.to_str().map_err(|_| lone_surrogate())?.as_bytes()
-    } else {
-        return Err(Error::new(Code::JsonType, "a JSON text is bytes or str"));
-    };
+    let bytes = text(data)?;
     if bytes.len() < DETACH_BYTES { read(bytes) } else { data.py().detach(|| read(bytes)) }
+}
+
+fn text<'a>(data: &'a Bound<'_, PyAny>) -> Result<&'a [u8], Error> {
+    if let Ok(bytes) = data.cast::<PyBytes>() {
+        Ok(bytes.as_bytes())
+    } else if let Ok(text) = data.cast::<PyString>() {
+        text.to_str().map(str::as_bytes).map_err(|_| lone_surrogate())
+    } else {
+        Err(Error::new(Code::JsonType, "a JSON text is bytes or str"))
+    }
 }
 
 /// The value of a Python object (spec: canonical JSON, object door).

@@ -7,6 +7,7 @@ mod envelope;
 mod error;
 mod frames;
 mod json;
+mod objects;
 mod path;
 mod protocol;
 mod selector;

@@ -1,14 +1,19 @@
 //! Canonical JSON (RFC 8785): one value, one text; both doors share the rules kept here.
 
 mod build;
+mod order;
 mod parse;
+mod sink;
+mod stream;
+mod token;
 mod write;
 
 pub use build::Builder;
-pub use parse::parse;
-pub use write::{canonical, compare_names};
-
-use crate::error::Result;
+pub use order::compare_names;
+pub use parse::{parse, read};
+pub use sink::{Container, Scalar, Sink, Text};
+pub use stream::canonicalize_json;
+pub use write::canonical;
 
 /// A JSON value whose members keep the order in which they were read.
 ///
@@ -89,12 +94,4 @@ impl Value {
             _ => None,
         }
     }
-}
-
-/// Canonical bytes of a JSON text (the text door).
-///
-/// # Errors
-/// The `ERR_JSON_*` codes of [`parse`].
-pub fn canonicalize_json(text: &[u8]) -> Result<Vec<u8>> {
-    parse(text).map(|value| canonical(&value))
 }

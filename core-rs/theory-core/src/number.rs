@@ -1,7 +1,7 @@
 //! Number text: JSON literals to values and doubles to their one canonical spelling.
 
 use crate::error::{Code, Error, Result};
-use crate::json::Value;
+use crate::json::{Scalar, Value};
 
 /// Largest magnitude of an integer that every reader of JSON agrees on: 2^53 - 1.
 pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
@@ -61,21 +61,22 @@ pub fn unsafe_integer() -> Error {
     Error::new(Code::JsonNumber, "integer beyond 2^53 - 1")
 }
 
-/// Value of a literal that already matched the grammar of RFC 8259.
+/// Value of a literal that already matched the grammar of RFC 8259; `whole` if it has neither
+/// fraction nor exponent.
 ///
 /// Law: no accepted integer literal ever changes its digits (spec: canonical JSON).
-pub(crate) fn literal(text: &str) -> Result<Value> {
-    if text.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
-        return double(text).map(Value::Float);
+pub(crate) fn literal(text: &str, whole: bool) -> Result<Scalar<'static>> {
+    if !whole {
+        return double(text).map(Scalar::Float);
     }
     match text.parse::<i64>() {
         Ok(value) if value.unsigned_abs() <= MAX_SAFE_INTEGER.unsigned_abs() => {
-            Ok(Value::Int(value))
+            Ok(Scalar::Int(value))
         }
         _ => {
             let value = double(text).map_err(|_| unsafe_integer())?;
             if ryu_js::Buffer::new().format(value) == text {
-                Ok(Value::Float(value))
+                Ok(Scalar::Float(value))
             } else {
                 Err(unsafe_integer())
             }

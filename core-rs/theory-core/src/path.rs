@@ -44,9 +44,7 @@ impl PlanAddress {
     /// # Errors
     /// `ERR_PATH_SYNTAX`, `ERR_PATH_TOO_LONG`.
     pub fn parse(text: &str) -> Result<Self> {
-        if text.len() > PATH_BYTES {
-            return Err(too_long());
-        }
+        check_length(spelled(text.as_bytes()))?;
         let rest = text.strip_prefix(SCHEME).or_else(|| text.strip_prefix("/world/"));
         let names = rest.map(|rest| rest.strip_suffix('/').unwrap_or(rest));
         match names.and_then(|names| names.split_once('/')) {
@@ -78,7 +76,7 @@ impl fmt::Display for PlanAddress {
 
 /// A canonical path of the World (spec: WorldPath).
 ///
-/// Law: `parse(str(p)) == p`; canonicalisation never leaves tenant, plan or facet.
+/// Law: `parse(str(p)) == parse(uri(p)) == p`; canonicalisation never leaves tenant, plan or facet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WorldPath {
     root: PlanAddress,
@@ -113,6 +111,7 @@ impl WorldPath {
     /// # Errors
     /// Those of [`WorldPath::parse`].
     pub fn parse_bytes(text: &[u8], root: Option<&PlanAddress>) -> Result<Self> {
+        check_length(spelled(text))?;
         Self::parse(unicode(text)?, root)
     }
 
@@ -136,6 +135,7 @@ impl WorldPath {
     /// # Errors
     /// Those of [`WorldPath::parse`].
     pub fn join_bytes(&self, rel: &[u8]) -> Result<Self> {
+        check_length(rel.len())?;
         self.join(unicode(rel)?)
     }
 
@@ -242,7 +242,7 @@ struct Raw<'a> {
 
 impl<'a> Raw<'a> {
     fn absolute(text: &'a str) -> Result<Self> {
-        check_length(text)?;
+        check_length(spelled(text.as_bytes()))?;
         if let Some(rest) = text.strip_prefix(SCHEME) {
             let mut raw = Self::split(rest)?;
             raw.segments.insert(0, WORLD);
@@ -255,7 +255,7 @@ impl<'a> Raw<'a> {
     }
 
     fn relative(text: &'a str) -> Result<Self> {
-        check_length(text)?;
+        check_length(text.len())?;
         Self::split(text)
     }
 
@@ -314,15 +314,19 @@ impl<'a> Raw<'a> {
 }
 
 fn unicode(text: &[u8]) -> Result<&str> {
-    if text.len() > PATH_BYTES {
-        return Err(too_long());
-    }
     let refused = |_| Error::new(Code::PathSyntax, "path is not Unicode text");
     std::str::from_utf8(text).map_err(refused)
 }
 
-fn check_length(text: &str) -> Result<()> {
-    if text.len() > PATH_BYTES { Err(too_long()) } else { Ok(()) }
+/// Bytes of a text that count against the limit: those of its `/world/…` spelling, so that the URI
+/// of every path is an address.
+fn spelled(text: &[u8]) -> usize {
+    let scheme = text.starts_with(SCHEME.as_bytes());
+    text.len() - if scheme { SCHEME.len() - "/world/".len() } else { 0 }
+}
+
+fn check_length(bytes: usize) -> Result<()> {
+    if bytes > PATH_BYTES { Err(too_long()) } else { Ok(()) }
 }
 
 /// Characters with a meaning of their own in URIs, templates or foreign file systems.

@@ -5,6 +5,7 @@
 mod cases;
 
 use proptest::prelude::*;
+use proptest::sample::Index;
 use theory_core::json::{Builder, Value, canonical, canonicalize_json, compare_names, parse};
 use theory_core::number::{MAX_SAFE_INTEGER, float};
 use theory_core::outputs::check_outputs;
@@ -28,6 +29,32 @@ fn value() -> impl Strategy<Value = Value> {
             prop::collection::vec(inner.clone(), 0..6).prop_map(Value::Array),
             prop::collection::btree_map(text(), inner, 0..6)
                 .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+/// Text of JSON with names that repeat, in any order, spelled in several ways; objects are longer
+/// or shorter than what moves at once.
+fn document() -> impl Strategy<Value = String> {
+    let string = prop_oneof![
+        8 => "[a-c]{0,2}",
+        4 => "(a|b|\\\\u0061|\\\\\"|\\\\\\\\|\\\\n|\\\\b|\\\\u001[ef]|\\\\u00e9|é|!|\u{7f}){0,3}",
+        2 => "(\u{e000}|\u{fb33}|\u{1f600}|\\\\ud83d\\\\ude00|\u{d7ff}){0,2}",
+        1 => (0_usize..3).prop_map(|times| "x".repeat(times * 5_000)),
+    ];
+    let quoted = string.prop_map(|text| format!("\"{text}\"")).boxed();
+    let scalar = prop_oneof![
+        6 => prop::sample::select(vec!["0", "-0", "1e1", "0.5", "true", "null"]).prop_map(str::to_owned),
+        6 => quoted.clone(),
+        1 => prop::sample::select(vec!["1e999", "\"\u{ffff}\"", "tru", "9007199254740993"])
+            .prop_map(str::to_owned),
+    ];
+    scalar.prop_recursive(5, 60, 8, move |inner| {
+        let member = (quoted.clone(), inner.clone());
+        let member = member.prop_map(|(name, value)| format!("{name}:{value}"));
+        prop_oneof![
+            prop::collection::vec(inner, 0..6).prop_map(|items| format!("[{}]", items.join(","))),
+            prop::collection::vec(member, 0..8).prop_map(|list| format!("{{{}}}", list.join(", "))),
         ]
     })
 }
@@ -71,6 +98,15 @@ proptest! {
         let bytes = canonical(&value);
         prop_assert_eq!(canonicalize_json(&bytes).unwrap(), bytes.clone());
         prop_assert_eq!(canonical(&parse(&bytes).unwrap()), bytes);
+    }
+
+    #[test]
+    fn the_text_door_answers_as_the_tree_does(text in document(), cut in any::<Index>()) {
+        let cut = cut.index(text.len() + 1);
+        for text in [text.as_bytes(), &text.as_bytes()[..cut]] {
+            let tree = parse(text).map(|value| canonical(&value));
+            prop_assert_eq!(canonicalize_json(text), tree);
+        }
     }
 
     #[test]

@@ -2,33 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod cases;
+#[path = "cases/input.rs"]
+mod input;
 
-use cases::{cases, check_refusal, is_valid, items, member, text};
+use cases::{cases, check_refusal, is_valid, member, text};
+use input::input;
 use theory_core::chain::Chain;
 use theory_core::envelope::{self, Expect};
 use theory_core::frames::{Frame, Sender};
 use theory_core::json::{Value, canonicalize_json, parse};
-
-fn repeated(pieces: &Value) -> Vec<u8> {
-    let piece = |piece: &Value| {
-        let count = items(piece)[1].as_int().unwrap().try_into().unwrap();
-        items(piece)[0].as_str().unwrap().repeat(count)
-    };
-    items(pieces).iter().map(piece).collect::<String>().into_bytes()
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
-}
-
-fn input(case: &Value) -> Vec<u8> {
-    match (case.get("repeat"), case.get("hex").and_then(Value::as_str)) {
-        (Some(pieces), _) => repeated(pieces),
-        (None, Some(hex)) => unhex(hex),
-        (None, None) => text(case, "text").as_bytes().to_vec(),
-    }
-}
 
 #[test]
 fn what_the_json_standard_leaves_open_is_decided() {

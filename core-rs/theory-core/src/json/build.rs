@@ -1,9 +1,10 @@
-//! The one authority on what may become a JSON value; both doors feed it event by event.
+//! Builds the tree of a value, event by event, for the object door and for whoever keeps values.
 
 use std::collections::HashSet;
 
 use crate::error::{Code, Error, Result};
 use crate::json::Value;
+use crate::json::sink::{Container, Scalar, Sink, Text};
 use crate::limits::JSON_DEPTH;
 use crate::number;
 use crate::unicode::has_noncharacter;
@@ -75,9 +76,7 @@ impl Builder {
     }
 
     fn open(&mut self, frame: Frame) -> Result<()> {
-        if self.open.len() >= JSON_DEPTH {
-            return Err(Error::new(Code::JsonDepth, "nesting too deep or cyclic"));
-        }
+        check_depth(self.open.len())?;
         self.open.push(frame);
         Ok(())
     }
@@ -88,6 +87,10 @@ impl Builder {
     /// `ERR_JSON_DUPLICATE`, `ERR_JSON_UNICODE`; `ERR_JSON_SYNTAX` outside an object.
     pub fn name(&mut self, name: String) -> Result<()> {
         check_text(&name)?;
+        self.name_next(name)
+    }
+
+    fn name_next(&mut self, name: String) -> Result<()> {
         match self.open.last_mut() {
             Some(Frame::Object(members)) if members.name.is_none() => {
                 if members.knows(&name) {
@@ -166,7 +169,7 @@ impl Builder {
         }
     }
 
-    pub(crate) fn put(&mut self, value: Value) -> Result<()> {
+    fn put(&mut self, value: Value) -> Result<()> {
         match self.open.last_mut() {
             Some(Frame::Array(items)) => items.push(value),
             Some(Frame::Object(members)) => match members.name.take() {
@@ -180,13 +183,49 @@ impl Builder {
     }
 }
 
-fn check_text(text: &str) -> Result<()> {
+impl Sink for Builder {
+    fn open(&mut self, container: Container) -> Result<()> {
+        self.open.push(match container {
+            Container::Array => Frame::Array(Vec::new()),
+            Container::Object => Frame::Object(Members::default()),
+        });
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<()> {
+        Self::close(self)
+    }
+
+    fn name(&mut self, name: Text<'_>) -> Result<()> {
+        self.name_next(name.as_str().to_owned())
+    }
+
+    fn scalar(&mut self, scalar: Scalar<'_>) -> Result<()> {
+        self.put(match scalar {
+            Scalar::Null => Value::Null,
+            Scalar::Bool(value) => Value::Bool(value),
+            Scalar::Int(value) => Value::Int(value),
+            Scalar::Float(value) => Value::Float(value),
+            Scalar::Text(text) => Value::Str(text.as_str().to_owned()),
+        })
+    }
+}
+
+/// Law: with `open` containers around it, a container may open only below the limit.
+pub(super) fn check_depth(open: usize) -> Result<()> {
+    if open >= JSON_DEPTH {
+        return Err(Error::new(Code::JsonDepth, "nesting too deep or cyclic"));
+    }
+    Ok(())
+}
+
+pub(super) fn check_text(text: &str) -> Result<()> {
     if has_noncharacter(text) {
         return Err(Error::new(Code::JsonUnicode, "text contains a noncharacter"));
     }
     Ok(())
 }
 
-fn misplaced() -> Error {
+pub(super) fn misplaced() -> Error {
     Error::new(Code::JsonSyntax, "value or name out of place")
 }

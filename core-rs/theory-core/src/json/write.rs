@@ -1,8 +1,7 @@
 //! Canonical bytes of a value (RFC 8785): no blanks, sorted names, shortest numbers.
 
-use std::cmp::Ordering;
-
 use crate::json::Value;
+use crate::json::order::compare_names;
 use crate::number::{push_float, push_int};
 
 /// Canonical UTF-8 bytes of a value that holds the rules of [`Value`].
@@ -72,28 +71,8 @@ fn push_value<'a>(out: &mut Vec<u8>, open: &mut Vec<Step<'a>>, value: &'a Value)
     }
 }
 
-/// Order of member names: by UTF-16 code units (RFC 8785, 3.2.3), computed on UTF-8.
-///
-/// UTF-8 bytes sort by code point; UTF-16 differs only in that surrogate pairs (lead bytes F0 and
-/// above) come before U+E000..U+FFFF (lead bytes EE and EF).
-#[must_use]
-pub fn compare_names(a: &str, b: &str) -> Ordering {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    match a.iter().zip(b).find(|(x, y)| x != y) {
-        Some((&x, &y)) => (rank(x), x).cmp(&(rank(y), y)),
-        None => a.len().cmp(&b.len()),
-    }
-}
-
-fn rank(byte: u8) -> u8 {
-    match byte {
-        0xee | 0xef => 2,
-        0xf0.. => 1,
-        _ => 0,
-    }
-}
-
-fn push_text(out: &mut Vec<u8>, text: &str) {
+/// A text in quotes, with the escapes that canonical JSON asks for and no others.
+pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let bytes = text.as_bytes();
     let mut written = 0;
