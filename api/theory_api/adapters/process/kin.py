@@ -26,6 +26,15 @@ def find(folder: Path) -> Iterator[psutil.Process]:
                 yield from process.children(recursive=True)
 
 
+def folders() -> frozenset[str]:
+    """Folders of all executions that have a living process on this machine."""
+    found = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            found.add(process.environ().get(RUN_DIR, ""))
+    return frozenset(found)
+
+
 def kill(folder: Path, *, within_s: float) -> bool:
     """Kill all of them, again and again until none is left; whether that came about in time."""
     until = time.monotonic() + within_s

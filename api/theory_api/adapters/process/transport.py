@@ -108,6 +108,7 @@ class ProcessWsAdapter:
         self._secret = secret
         self._pace = ProcessPace() if pace is None else pace
         self._live: dict[str, _Live] = {}
+        self._look: asyncio.Task[frozenset[str]] | None = None
 
     @property
     def name(self) -> str:
@@ -259,6 +260,8 @@ class ProcessWsAdapter:
         if live is not None and not live.ended.is_set():
             live.cancelled = True
             await self._ask_to_stop(live, execution_id)
+        elif live is None and str(folder) not in await self._in_use():
+            return True
         return await asyncio.to_thread(kin.kill, folder, within_s=self._pace.stop_s)
 
     async def _ask_to_stop(self, live: _Live, execution_id: str) -> None:
@@ -288,12 +291,16 @@ class ProcessWsAdapter:
 
     async def standing(self, execution_id: str) -> Standing:
         """Where an execution of an earlier owner stands."""
-        return await asyncio.to_thread(self._standing, execution_id)
-
-    def _standing(self, execution_id: str) -> Standing:
-        if any(kin.find(self._places.of(execution_id).folder)):
+        if str(self._places.of(execution_id).folder) in await self._in_use():
             return Standing.RUNNING
-        return Standing.GONE if self._places.is_marked(execution_id) else Standing.ABSENT
+        marked = await asyncio.to_thread(self._places.is_marked, execution_id)
+        return Standing.GONE if marked else Standing.ABSENT
+
+    async def _in_use(self) -> frozenset[str]:
+        """Folders with a living process. Whoever asks at the same time shares one look."""
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(asyncio.to_thread(kin.folders))
+        return await asyncio.shield(self._look)
 
     async def remembered(self) -> tuple[str, ...]:
         """Executions that have a mark or a folder here."""

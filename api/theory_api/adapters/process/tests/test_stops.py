@@ -207,6 +207,24 @@ async def test_leftovers_of_an_earlier_owner_are_ended(bench: Bench) -> None:
     assert await bench.adapter.standing("x1") is Standing.ABSENT
 
 
+async def test_many_questions_at_once_are_one_look_at_the_machine(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[None] = []
+    look = kin.folders
+
+    def counted() -> frozenset[str]:
+        looks.append(None)
+        return look()
+
+    monkeypatch.setattr(kin, "folders", counted)
+    names = [f"x{number}" for number in range(50)]
+    found = await asyncio.gather(*(bench.adapter.standing(name) for name in names))
+    assert set(found) == {Standing.ABSENT}
+    assert await asyncio.gather(*(bench.adapter.cancel(name) for name in names)) == [True] * 50
+    assert len(looks) == 2
+
+
 async def test_the_mark_survives_the_loss_of_the_runtime_folder(bench: Bench) -> None:
     await bench.run({"do": "echo"})
     (runtime_root(bench.home) / "x1").rename(bench.home / "lost")
