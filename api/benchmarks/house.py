@@ -75,7 +75,8 @@ async def open_house(
         clock, home = SystemClock(), open_home(folder / "home")
         artifacts: ArtifactStore = MemoryArtifacts()
         scratch: Scratch = MemoryScratch()
-        truth, read = await _stores(store, folder, stack)
+        opened = await open_stores(store, folder, stack)
+        truth, read = opened.truth, opened.read
         if store.kind != "memory":
             files = await stack.enter_async_context(open_files(home))
             artifacts, scratch = files.artifacts, files.scratch
@@ -99,25 +100,33 @@ async def open_house(
         yield House(engine, PlanCommands(engine, artifacts, snapshots, ci=False), read, artifacts)
 
 
-async def _stores(
-    store: Store, folder: Path, stack: contextlib.AsyncExitStack
-) -> tuple[TruthStore, ReadModel]:
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A store's two sides, and the address of its database."""
+
+    truth: TruthStore
+    read: ReadModel
+    address: str = ""
+
+
+async def open_stores(store: Store, folder: Path, stack: contextlib.AsyncExitStack) -> Opened:
+    """A new database of this kind; it is closed, and dropped from a server, with `stack`."""
     if store.kind == "memory":
         database = MemoryDatabase()
-        return MemoryTruth(database), MemoryReads(database)
+        return Opened(MemoryTruth(database), MemoryReads(database))
     truth: SqliteTruth | PostgresTruth
     if store.kind == "postgresql":
-        url = await stack.enter_async_context(_fresh_database(store.url))
-        await migrate.upgrade(url, assets("migrations"))
-        truth, read = PostgresTruth(url), SqlReads(postgres_reads(url))
+        address = await stack.enter_async_context(_fresh_database(store.url))
+        await migrate.upgrade(address, assets("migrations"))
+        truth, read = PostgresTruth(address), SqlReads(postgres_reads(address))
     else:
         home = open_home(folder / "home")
-        lock = home.lock(home.database)
+        address, lock = str(home.database), home.lock(home.database)
         await upgrade(home.database, assets("migrations"), lock)
         truth, read = SqliteTruth(home.database, lock), SqlReads(read_only(home.database))
     stack.push_async_callback(read.close)
     stack.push_async_callback(truth.close)
-    return truth, read
+    return Opened(truth, read, address)
 
 
 @contextlib.asynccontextmanager
