@@ -157,9 +157,9 @@ async def open_engine(
     interpreters; by default they are made below the cache. With `verifying` all ledgers are gone
     over, again and again, in the background. `seams` are for tests.
 
-    Raises `TheoryError`: `ERR_CHAIN_REGRESSION`, with nothing written, when the ledgers are behind the heads that the settings name; `ERR_NOT_WRITER`
-    while another process owns the home, `ERR_INPUTS` for a registry or a setting that does not
-    fit, `ERR_STORAGE`, `ERR_UNAVAILABLE`.
+    Raises `TheoryError`: `ERR_CHAIN_REGRESSION`, with nothing written, when the ledgers are behind
+    the heads that the settings name; `ERR_NOT_WRITER` while another process owns the home,
+    `ERR_INPUTS` for a registry or a setting that does not fit, `ERR_STORAGE`, `ERR_UNAVAILABLE`.
     """
     snapshot = load_registry(settings.registry)
     secrets = _secrets(settings, snapshot)
