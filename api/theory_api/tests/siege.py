@@ -22,12 +22,14 @@ from theory_api.adapters.sql.read import SqlReads, read_only
 from theory_api.tests.driving import STEPS, Server, Told
 from theory_api.tests.judging import judge
 from theory_api.tests.postgres import Cluster
-from theory_api.tests.proxy import Cut, Proxy, proxy
+from theory_api.tests.proxy import Link, Proxy
 
 END_S: Final = 120.0
 """How long a plan may take to its end, starts of servers included."""
 EXPECTED: Final = {f"{name}:fine.txt": b"bytes" for name in STEPS}
 _LOOK_S: Final = 0.02
+_DONE_S: Final = 0.1
+"""How long the server gets to carry out what nobody will hear the end of."""
 
 Strike = Callable[["Siege", Told], Awaitable[bool]]
 """Has something break while a plan runs; whether it did. Ended when the plan has ended."""
@@ -62,7 +64,7 @@ class Siege:
         return len(self.faults) - before
 
     async def _round(self, strike: Strike, told: Told, label: str, fields: dict[str, Any]) -> None:
-        client = asyncio.create_task(self._client(told, fields))
+        client = asyncio.create_task(self.client(told, **fields))
         try:
             struck = await strike(self, told)
             if not struck:
@@ -75,14 +77,14 @@ class Siege:
             await asyncio.wait({client})
         if not client.cancelled():
             client.result()
-        await self._client(told, fields)
+        await self.client(told, **fields)
         first = told.answer
         await self.server.post(told, **fields)
         if told.answer != first:
             self._fault(label, ["another answer to the same key"])
         self._fault(label, await self.verdict(told))
 
-    async def _client(self, told: Told, fields: dict[str, Any]) -> None:
+    async def client(self, told: Told, **fields: Any) -> None:  # noqa: ANN401
         """Ask until answered, read until the plan's end; a server that is gone comes back."""
         while told.answer is None:
             await self.server.post(told, **fields)
@@ -124,10 +126,10 @@ async def besiege(
         server = Server(folder / place, "-", place, environment)
         between = None
         if cluster is not None:
-            between = await stack.enter_async_context(proxy(cluster.port))
             server.admin = await asyncio.to_thread(cluster.database)
-            name = server.admin.rsplit("/", 1)[1]
-            server.database = f"postgresql://postgres@127.0.0.1:{between.port}/{name}"
+            between = await Proxy.to(server.admin)
+            stack.push_async_callback(between.close)
+            server.database = between.through(server.admin)
         stack.push_async_callback(server.stop)
         await server.start()
         yield Siege(server, draw, cluster, between)
@@ -143,8 +145,7 @@ def at_window(window: str, most: int) -> Strike:
         server = siege.server
         await server.arm(window, siege.draw.randint(1, most))
         watch = asyncio.create_task(server.died(within_s=END_S))
-        while not watch.done() and not told.ended:
-            await asyncio.sleep(_LOOK_S)
+        await _either(watch.done, told)
         if not watch.done():
             await server.arm("none", 1)
             watch.cancel()
@@ -168,21 +169,36 @@ def at_random(seconds: float) -> Strike:
 
 
 def on_the_link(kind: str, *, send: bool, kill: bool) -> Strike:
-    """The link is cut around a batch with an event of this kind; with `kill` the client dies."""
+    """The link is cut around a batch with an event of this kind; with `kill` the client dies.
+
+    With `send` the batch reaches the server, whose answer nobody hears.
+    """
 
     async def strike(siege: Siege, told: Told) -> bool:
         assert siege.proxy is not None
-        server = siege.server
+        server, cut = siege.server, asyncio.Event()
+
+        async def seen(link: Link, chunk: bytes) -> bool:
+            if cut.is_set() or kind.encode() not in chunk:
+                return True
+            cut.set()
+            link.swallow_down = True
+            if send:
+                link.writers[1].write(chunk)
+                await asyncio.sleep(_DONE_S)
+            if kill:
+                server.kill()
+            link.cut()
+            return False
+
         watch = asyncio.create_task(server.died(within_s=END_S))
-        cut = Cut(kind.encode(), send, server.kill if kill else lambda: None)
-        siege.proxy.cut = cut
-        while not cut.done and not told.ended:
-            await asyncio.sleep(_LOOK_S)
-        siege.proxy.cut = None
-        if cut.done and kill:
+        siege.proxy.seen = seen
+        await _either(cut.is_set, told)
+        siege.proxy.seen = None
+        if cut.is_set() and kill:
             return await watch
         watch.cancel()
-        return cut.done
+        return cut.is_set()
 
     return strike
 
@@ -196,8 +212,7 @@ def inside_the_append(table: str, who: str) -> Strike:
 
     async def strike(siege: Siege, told: Told) -> bool:
         assert siege.cluster is not None
-        while not told.frames and not told.ended:
-            await asyncio.sleep(_LOOK_S)
+        await _either(lambda: bool(told.frames), told)
         holder = await asyncpg.connect(siege.server.admin)
         watcher = await asyncpg.connect(siege.server.admin)
         watch = asyncio.create_task(siege.server.died(within_s=END_S))
@@ -223,6 +238,12 @@ def inside_the_append(table: str, who: str) -> Strike:
             watcher.terminate()
 
     return strike
+
+
+async def _either(done: Callable[[], bool], told: Told) -> None:
+    """Wait until it is done, or the plan has ended without."""
+    while not (done() or told.ended):  # noqa: ASYNC110 - of another process, not of an event
+        await asyncio.sleep(_LOOK_S)
 
 
 async def _blocked(watcher: asyncpg.Connection, told: Told) -> int | None:

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from theory_api.tests.conftest import Table
-from theory_api.tests.driving import places
-from theory_api.tests.postgres import Cluster, cluster
+from theory_api.tests.postgres import Cluster
 from theory_api.tests.siege import (
     Siege,
     Strike,
@@ -78,36 +76,6 @@ PROCESSES: Final[Windows] = {
     "F6 dispatched, not acknowledged": [at_window("dispatched", 4)],
     "F7 artifacts written, no result": [at_window("written", 4)],
 }
-
-
-@pytest.fixture(scope="module")
-def durable() -> Iterator[Cluster]:
-    """A server that keeps fsync on, of this module's own: it is killed, too."""
-    with cluster(durable=True) as running:
-        yield running
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
-    return kept | places(tmp_path / "places")
-
-
-@pytest.fixture(params=["SQLite", "PostgreSQL"])
-def database(request: pytest.FixtureRequest) -> tuple[str, Cluster | None]:
-    if request.param == "SQLite":
-        return "SQLite", None
-    running: Cluster = request.getfixturevalue("durable")
-    return "PostgreSQL", running
-
-
-@pytest.fixture
-def draw() -> random.Random:
-    seed = int(os.environ.get("THEORY_SEED", "0")) or random.SystemRandom().randrange(2**32)
-    print("seed", seed)  # noqa: T201 - shown when the test fails
-    drawn = random.Random(seed)  # noqa: S311 - moments, not secrets
-    drawn.seed(seed)
-    return drawn
 
 
 async def _each(siege: Siege, windows: Windows) -> list[tuple[str, int, int]]:
