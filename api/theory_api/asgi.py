@@ -16,7 +16,7 @@ from theory_api.settings import Settings
 from theory_api.web.access import is_loopback
 from theory_api.web.app import create_app
 from theory_api.web.doors import Doors
-from theory_api.wiring import Services, open_engine
+from theory_api.wiring import Seams, Services, open_engine
 from theory_core import LIMITS, TheoryError
 
 DRAIN_S: Final = 10
@@ -36,15 +36,18 @@ async def serve(
     port: int = 8000,
     on_ready: Callable[[str], None] = lambda _url: None,
     environments: EnvironmentSource | None = None,
+    seams: Seams | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and stop; `on_ready` gets the URL.
 
-    Port 0 takes any free one; `environments` is `open_engine`'s. Raises `TheoryError`:
+    Port 0 takes any free one; `environments`, `seams` are `open_engine`'s. Raises `TheoryError`:
     `ERR_INPUTS` for an address that others can reach, `ERR_CONFLICT` for one in use,
     `ERR_NOT_WRITER` while another process serves this home, and what made the scheduler stop.
     """
     with contextlib.closing(_listen(host, port)) as listener:
-        async with open_engine(settings, environments=environments, verifying=True) as services:
+        async with open_engine(
+            settings, environments=environments, verifying=True, seams=seams
+        ) as services:
             server = _Server(_config(create_app(doors(services))))
             name = f"[{host}]" if ":" in host else host
             url = f"http://{name}:{listener.getsockname()[1]}"

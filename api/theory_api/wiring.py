@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import structlog
 
+from theory_api.adapters.files.disk import Disk
 from theory_api.adapters.files.home import Home, open_home
 from theory_api.adapters.files.journalled import open_files, reading
 from theory_api.adapters.memory.intakes import MemoryIntakes
@@ -30,6 +31,7 @@ from theory_api.domain.registry import RegistrySnapshot
 from theory_api.observability.logs import configure
 from theory_api.ports.adapter import Adapter
 from theory_api.ports.artifacts import ArtifactStore
+from theory_api.ports.intake import Intakes
 from theory_api.ports.registry import Snapshots
 from theory_api.scheduler.context import Context, Notice, Pace
 from theory_api.scheduler.engine import Engine
@@ -47,6 +49,24 @@ log = structlog.get_logger(__name__)
 
 SHARD: Final = "main"
 """The one shard of an embedded home."""
+
+
+Store = SqliteTruth | PostgresTruth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seams:
+    """Where a test comes between an engine and what it stands on, to kill it there.
+
+    Law: nothing but an argument fills them; no setting and no variable does.
+    """
+
+    truth: Callable[[Store], Store] = lambda store: store
+    """Gets the store, unclaimed; what it answers is used, and closed, in its place."""
+    adapter: Callable[[Adapter, Intakes], Adapter] = lambda adapter, _intakes: adapter
+    """Gets each adapter and the doors of executions; what it answers has the same name."""
+    disk: Disk = field(default_factory=Disk)
+    """What artifacts and notes are written through."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,27 +147,30 @@ async def open_engine(
     admitting: bool = True,
     environments: EnvironmentSource | None = None,
     verifying: bool = False,
+    seams: Seams | None = None,
 ) -> AsyncIterator[Services]:
     """Own a home: unfinished plans go on, and commands are taken until the block ends.
 
     `on_notice` hears what happens inside preparations and runs. With `admitting` off nothing new
     starts: open work is settled and commands are judged. `environments` gives processors their
     interpreters; by default they are made below the cache. With `verifying` all ledgers are gone
-    over, again and again, in the background. Raises `TheoryError`: `ERR_CHAIN_REGRESSION`, with
-    nothing written, when the ledgers are behind the heads that the settings name; `ERR_NOT_WRITER`
-    while another process owns the home, `ERR_INPUTS` for a registry or a setting that does not
-    fit, `ERR_STORAGE`, `ERR_UNAVAILABLE`.
+    over, again and again, in the background. `seams` are for tests.
+
+    Raises `TheoryError`: `ERR_CHAIN_REGRESSION`, with nothing written, when the ledgers are behind
+    the heads that the settings name; `ERR_NOT_WRITER` while another process owns the home,
+    `ERR_INPUTS` for a registry or a setting that does not fit, `ERR_STORAGE`, `ERR_UNAVAILABLE`.
     """
     snapshot = load_registry(settings.registry)
     secrets = _secrets(settings, snapshot)
     start_logging(settings, secrets.values())
     home = open_home(settings.home)
+    seams = seams or Seams()
     async with contextlib.AsyncExitStack() as stack:
-        truth = await _truth(settings, home)
+        truth = seams.truth(await _truth(settings, home))
         stack.push_async_callback(truth.close)
         read = await stack.enter_async_context(_reads(settings))
         await _hold_to_heads(settings, read)
-        files = await stack.enter_async_context(open_files(home))
+        files = await stack.enter_async_context(open_files(home, seams.disk))
         artifacts = files.artifacts
         intakes = MemoryIntakes(artifacts)
         process = ProcessWsAdapter(
@@ -164,7 +187,7 @@ async def open_engine(
             scratch=files.scratch,
             intakes=intakes,
             snapshots=PinnedSnapshots(artifacts, snapshot),
-            adapters=_selectable(settings, process),
+            adapters=_selectable(settings, seams.adapter(process, intakes)),
             clock=SystemClock(),
             platform=settings.platform,
             default_adapter=settings.run_target,
@@ -223,7 +246,7 @@ def _services(
     )
 
 
-async def _truth(settings: Settings, home: Home) -> SqliteTruth | PostgresTruth:
+async def _truth(settings: Settings, home: Home) -> Store:
     """The store that this process writes to, its tables made or brought up to date."""
     database = settings.database
     if isinstance(database, PostgresUrl):

@@ -8,6 +8,7 @@ from theory_api.domain.predicates import STATE, judge, where
 from theory_api.domain.state import PlanState
 from theory_api.domain.values import Output, Predicate, Verdict, Verdict3
 from theory_api.ports.world import World
+from theory_api.scheduler.context import PASSING
 from theory_core import TheoryError
 
 _REASON_CAP = 1024
@@ -28,7 +29,8 @@ async def evaluate(
     `at_seq` is what `world` shows at least; where the state is ahead of it, an answer stamped with
     the state's seq would count as newer than it is.
     `own` is the transition they belong to; `pending` are artifacts that its running attempt, which
-    writes below `prefix`, is about to bring into the world. An error counts as false and says why.
+    writes below `prefix`, is about to bring into the world. An error counts as false and says why;
+    a world that cannot be read for the moment says nothing: raises `TheoryError` of `PASSING`.
     """
     verdicts: list[Verdict] = []
     for predicate in predicates:
@@ -36,6 +38,8 @@ async def evaluate(
         try:
             verdict, reason = await _one(predicate, state, world, own, pending, prefix)
         except TheoryError as error:
+            if error.code in PASSING:
+                raise
             verdict, reason = "error", f"{error.code}: {error.message}"
         verdicts.append(
             Verdict(

@@ -254,25 +254,25 @@ class Runner:
         """Propose a completion until it is decided, then clean up behind the execution."""
         context, settling = self._context, None
         while True:
-            state = await self._writer.load(plan)
-            attempt = state.open.get(note.execution_id)
-            if attempt is None:
-                # Law: a note outlives its commit; a state ahead of the store may fall back.
-                if note.execution_id in (await self._writer.settled(plan)).open:
-                    continue
-                break
-            settling = attempt
-            proposed = state.transitions[attempt.transition].proposed
-            verdicts = await evaluate(
-                proposed.success if note.outcome == "succeeded" else (),
-                state,
-                context.world,
-                at_seq=self._writer.committed(plan),
-                own=attempt.transition,
-                pending=note.outputs,
-                prefix=attempt.write_prefix,
-            )
             try:
+                state = await self._writer.load(plan)
+                attempt = state.open.get(note.execution_id)
+                if attempt is None:
+                    # Law: a note outlives its commit; a state ahead of the store may fall back.
+                    if note.execution_id in (await self._writer.settled(plan)).open:
+                        continue
+                    break
+                settling = attempt
+                proposed = state.transitions[attempt.transition].proposed
+                verdicts = await evaluate(
+                    proposed.success if note.outcome == "succeeded" else (),
+                    state,
+                    context.world,
+                    at_seq=self._writer.committed(plan),
+                    own=attempt.transition,
+                    pending=note.outputs,
+                    prefix=attempt.write_prefix,
+                )
                 answer = await self._writer.submit(note.command(plan, verdicts))
             except TheoryError as error:
                 if error.code not in PASSING or self._writer.lost is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import urlsplit
@@ -33,6 +34,8 @@ class Proxy:
     host: str
     port: int
     links: list[Link] = field(default_factory=list)
+    seen: Callable[[Link, bytes], Awaitable[bool]] | None = None
+    """Is shown what goes to the server before it goes; what it answers False to does not go."""
     _server: asyncio.Server | None = None
 
     @classmethod
@@ -71,14 +74,15 @@ class Proxy:
         down = self._pump(far_reader, writer, link, up=False)
         await asyncio.gather(up, down)
 
-    @staticmethod
     async def _pump(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: Link, *, up: bool
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: Link, *, up: bool
     ) -> None:
         try:
             while chunk := await reader.read(1 << 16):
                 if up:
                     link.up += len(chunk)
+                    if self.seen is not None and not await self.seen(link, chunk):
+                        continue
                 if link.swallow_up if up else link.swallow_down:
                     continue
                 writer.write(chunk)

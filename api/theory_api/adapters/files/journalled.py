@@ -269,13 +269,14 @@ class Files:
 
 
 @contextlib.asynccontextmanager
-async def open_files(home: Home) -> AsyncIterator[Files]:
+async def open_files(home: Home, disk: Disk | None = None) -> AsyncIterator[Files]:
     """Artifacts and notes of a home; at the end all of them have files of their own.
 
     What dead processes left in journals is brought into files first. Raises `TheoryError`
     `ERR_STORAGE`.
     """
-    overlay = Overlay(home.journals, FileArtifacts(home.artifacts), FileScratch(home.scratch))
+    artifacts = FileArtifacts(home.artifacts, disk=disk)
+    overlay = Overlay(home.journals, artifacts, FileScratch(home.scratch, disk=disk), disk)
     await overlay.adopt()
     advancing = asyncio.create_task(_keep_advancing(overlay))
     try:

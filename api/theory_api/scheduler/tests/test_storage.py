@@ -58,6 +58,43 @@ async def test_a_full_disk_while_outputs_are_recorded_does_not_stop_the_schedule
         assert await house.ended(after) == "completed"
 
 
+async def test_a_database_that_is_away_when_a_run_ends_loses_neither_its_end_nor_the_scheduler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with House() as house:
+
+        async def unlucky(run: Run) -> dict[str, Any]:
+            envelope = await well(run)
+            gone = TheoryError("ERR_UNAVAILABLE", "the database refused: 08003", {})
+            house.truth.faults = [(gone, False)]
+            _away(monkeypatch, house.truth, "events", 5)
+            return envelope
+
+        house.processors.behaviours["unlucky"] = [unlucky]
+        plan = await house.apply({"a": step("unlucky"), "b": step(depends_on=["a"])})
+        assert await house.ended(plan) == "completed"
+        assert house.engine.fault is None
+        assert len(await data_of(house, plan, "budget.settled")) == 2
+        assert len(house.processors.runs) == 2
+
+
+async def test_a_world_that_cannot_be_read_for_a_moment_makes_no_predicate_false(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    goal = {"name": "artifact.exists@1", "params": {"transition": "a", "path": "outputs/x"}}
+    async with House() as house:
+        failed: list[list[str]] = []
+
+        async def unlucky(run: Run) -> dict[str, Any]:
+            failed.append(_away(monkeypatch, house.reads, "artifact", 2))
+            return await well(run)
+
+        house.processors.behaviours["unlucky"] = [unlucky]
+        plan = await house.apply({"a": step("unlucky")}, goal=[goal])
+        assert await house.ended(plan) == "completed"
+        assert failed == [["artifact"] * 2]
+
+
 async def test_an_order_that_cannot_be_read_ends_unpaid_and_stops_no_other_plan(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

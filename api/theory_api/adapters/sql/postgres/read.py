@@ -8,6 +8,7 @@ from typing import Final
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from theory_api.adapters.sql.postgres.faults import Unanswered, unavailable
 from theory_api.adapters.sql.postgres.line import CONNECT_S
 
 _CONNECTIONS: Final = 4
@@ -24,14 +25,19 @@ _SESSION: Final = {
 def read_only(url: str) -> AsyncEngine:
     """An engine for `theory_api.adapters.sql.read.SqlReads`.
 
-    A full pool fails a request after 15 s instead of hanging for ever.
+    A full pool fails a request after 15 s instead of hanging for ever; a server that cannot be
+    reached is `TheoryError` `ERR_UNAVAILABLE`.
     """
 
     async def connect() -> asyncpg.Connection:
         connecting = asyncpg.connect(
             url, timeout=CONNECT_S, command_timeout=_PATIENCE_S, server_settings=_SESSION
         )
-        return await asyncio.wait_for(connecting, CONNECT_S + 1)
+        try:
+            return await asyncio.wait_for(connecting, CONNECT_S + 1)
+        except Unanswered as error:
+            # SQLAlchemy hands on as it is what its creator raises.
+            raise unavailable(error) from error
 
     return create_async_engine(
         "postgresql+asyncpg://",
