@@ -44,7 +44,7 @@ async def serve(
     `ERR_NOT_WRITER` while another process serves this home, and what made the scheduler stop.
     """
     with contextlib.closing(_listen(host, port)) as listener:
-        async with open_engine(settings, environments=environments, verifying=True) as services:
+        async with open_engine(settings, environments=environments, resident=True) as services:
             server = _Server(_config(create_app(doors(services))))
             name = f"[{host}]" if ":" in host else host
             url = f"http://{name}:{listener.getsockname()[1]}"

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import structlog
 
 from theory_api.adapters.files.artifacts import FileArtifacts
-from theory_api.adapters.files.home import Home, open_home
+from theory_api.adapters.files.home import Home, open_home, open_shard
 from theory_api.adapters.files.scratch import FileScratch
 from theory_api.adapters.memory.intakes import MemoryIntakes
 from theory_api.adapters.process import ProcessWsAdapter, folder_resolver
 from theory_api.adapters.process.transport import EnvironmentSource
 from theory_api.adapters.sql.postgres import migrate
+from theory_api.adapters.sql.postgres.inbox import PostgresInbox
+from theory_api.adapters.sql.postgres.membership import PostgresMembership
 from theory_api.adapters.sql.postgres.read import read_only as postgres_reads
+from theory_api.adapters.sql.postgres.signals import PostgresSignals
 from theory_api.adapters.sql.postgres.truth import PostgresTruth
 from theory_api.adapters.sql.read import SqlReads, read_only
 from theory_api.adapters.sql.truth import SqliteTruth
@@ -31,8 +34,13 @@ from theory_api.domain.registry import RegistrySnapshot
 from theory_api.observability.logs import configure
 from theory_api.ports.adapter import Adapter
 from theory_api.ports.registry import Snapshots
+from theory_api.scheduler.capacity import Capacity
 from theory_api.scheduler.context import Context, Notice, Pace
 from theory_api.scheduler.engine import Engine
+from theory_api.scheduler.hub import Hub
+from theory_api.scheduler.ownership import Ownership
+from theory_api.scheduler.router import Publisher, Router
+from theory_api.scheduler.shards import shard_of, shards
 from theory_api.scheduler.verification import Verification
 from theory_api.services.heads import compare, parse
 from theory_api.services.ledger import Ledgers
@@ -66,7 +74,7 @@ class Services(Reader):
 
     plans: PlanCommands
     runs: Runs
-    engine: Engine
+    engine: Engine | Router
     snapshots: Snapshots
     key: str
     """The home's bearer key."""
@@ -127,17 +135,19 @@ async def open_engine(
     on_notice: Callable[[Notice], None] = lambda _notice: None,
     admitting: bool = True,
     environments: EnvironmentSource | None = None,
-    verifying: bool = False,
+    resident: bool = False,
 ) -> AsyncIterator[Services]:
     """Own a home: unfinished plans go on, and commands are taken until the block ends.
 
     `on_notice` hears what happens inside preparations and runs. With `admitting` off nothing new
     starts: open work is settled and commands are judged. `environments` gives processors their
-    interpreters; by default they are made below the cache. With `verifying` all ledgers are gone
-    over, again and again, in the background. Raises `TheoryError`: `ERR_CHAIN_REGRESSION`, with
-    nothing written, when the ledgers are behind the heads that the settings name; `ERR_NOT_WRITER`
-    while another process owns the home, `ERR_INPUTS` for a registry or a setting that does not
-    fit, `ERR_STORAGE`, `ERR_UNAVAILABLE`.
+    interpreters; by default they are made below the cache. A `resident` process stays: it takes its
+    share of a ledger's shards, and goes over their ledgers, again and again, in the background; one
+    that does not takes only shards that no resident can take. Raises `TheoryError`:
+    `ERR_CHAIN_REGRESSION`, with nothing written, when the ledgers are behind the heads that the
+    settings name; `ERR_NOT_WRITER` while another process owns the home, `ERR_CONFLICT` for a ledger
+    of another home or number of shards, `ERR_INPUTS` for a registry or a setting that does not fit,
+    `ERR_STORAGE`, `ERR_UNAVAILABLE`.
     """
     snapshot = load_registry(settings.registry)
     secrets = _secrets(settings, snapshot)
@@ -149,48 +159,141 @@ async def open_engine(
         read = await stack.enter_async_context(_reads(settings))
         await _hold_to_heads(settings, read)
         artifacts = FileArtifacts(home.artifacts)
-        intakes = MemoryIntakes(artifacts)
+        site = _Site(
+            settings=settings,
+            home=home,
+            truth=truth,
+            read=read,
+            artifacts=artifacts,
+            snapshots=PinnedSnapshots(artifacts, snapshot),
+            secret=secrets.get,
+            on_notice=on_notice,
+            environments=environments,
+            capacity=Capacity(settings.parallel),
+            admitting=admitting,
+            resident=resident,
+        )
+        engine: Engine | Router
+        if isinstance(settings.database, PostgresUrl):
+            engine = await _router(site, settings.database.url, stack)
+        else:
+            engine = site.engine(SHARD, home)
+            stack.push_async_callback(engine.stop)
+            stack.push_async_callback(engine.drain)
+        await engine.start()
+        await artifacts.sweep()
+        yield _services(settings, engine, read, artifacts, site.snapshots, home.api_key())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Site:
+    """What every engine of this process is made of."""
+
+    settings: Settings
+    home: Home
+    truth: SqliteTruth | PostgresTruth
+    read: SqlReads
+    artifacts: FileArtifacts
+    snapshots: Snapshots
+    secret: Callable[[str], str | None]
+    on_notice: Callable[[Notice], None]
+    environments: EnvironmentSource | None
+    capacity: Capacity
+    admitting: bool
+    resident: bool
+    clock: SystemClock = field(default_factory=SystemClock)
+    owner: str = field(default_factory=lambda: fresh("owner-"))
+
+    def engine(
+        self,
+        shard: str,
+        place: Home,
+        *,
+        hub: Hub | None = None,
+        mine: Callable[[str], bool] = lambda _plan: True,
+    ) -> Engine:
+        """The scheduler of a shard, whose executions leave their notes and marks in `place`."""
+        settings, intakes = self.settings, MemoryIntakes(self.artifacts)
         process = ProcessWsAdapter(
             resolver=folder_resolver(settings.processors),
             intakes=intakes,
-            environments=environments or settings.cache / "environments",
+            environments=self.environments or settings.cache / "environments",
             wheels=settings.wheels,
-            home=settings.home,
-            secret=secrets.get,
+            home=place.root,
+            secret=self.secret,
         )
         context = Context(
-            world=read,
-            artifacts=artifacts,
-            scratch=FileScratch(home.scratch),
+            world=self.read,
+            artifacts=self.artifacts,
+            scratch=FileScratch(place.scratch),
             intakes=intakes,
-            snapshots=PinnedSnapshots(artifacts, snapshot),
+            snapshots=self.snapshots,
             adapters=_selectable(settings, process),
-            clock=SystemClock(),
+            clock=self.clock,
             platform=settings.platform,
             default_adapter=settings.run_target,
             pace=Pace(parallel=settings.parallel),
-            notify=on_notice,
+            notify=self.on_notice,
+            hub=hub,
+            capacity=self.capacity,
         )
-        engine = Engine(
-            truth,
-            read,
+        walk = Verification(self.read, self.clock, mine=mine) if self.resident else None
+        return Engine(
+            self.truth,
+            self.read,
             context,
-            shard=SHARD,
-            owner=fresh("owner-"),
-            admitting=admitting,
-            folds=truth.folds,
-            verification=Verification(read, context.clock) if verifying else None,
+            shard=shard,
+            owner=self.owner,
+            admitting=self.admitting,
+            folds=self.truth.folds,
+            verification=walk,
         )
-        stack.push_async_callback(engine.stop)
-        stack.push_async_callback(engine.drain)
-        await engine.start()
-        await artifacts.sweep()
-        yield _services(settings, engine, read, artifacts, context.snapshots, home.api_key())
+
+
+async def _router(site: _Site, url: str, stack: contextlib.AsyncExitStack) -> Router:
+    """The scheduler of a ledger that others write to as well; it stops when the stack unwinds."""
+    names = shards(site.settings.shards)
+    members, inbox = PostgresMembership(url), PostgresInbox(url)
+    signals = PostgresSignals(url)
+    for port in (members, inbox, signals):
+        stack.push_async_callback(port.close)
+    await members.establish(names, home=site.home.identity())
+    hub = Publisher(site.read, signals)
+
+    def engine(shard: str) -> Engine:
+        return site.engine(
+            shard,
+            open_shard(site.home, shard),
+            hub=hub,
+            mine=lambda plan: shard_of(plan, names) == shard,
+        )
+
+    ownership = Ownership(
+        owner=site.owner,
+        shards=names,
+        store=site.truth,
+        members=members,
+        signals=signals,
+        clock=site.clock,
+        engine=engine,
+        resident=site.resident,
+    )
+    router = Router(
+        ownership,
+        inbox=inbox,
+        signals=signals,
+        read=site.read,
+        hub=hub,
+        clock=site.clock,
+        fresh=lambda: fresh("i"),
+    )
+    stack.push_async_callback(router.stop)
+    return router
 
 
 def _services(
     settings: Settings,
-    engine: Engine,
+    engine: Engine | Router,
     read: SqlReads,
     artifacts: FileArtifacts,
     snapshots: Snapshots,

@@ -14,6 +14,7 @@ from theory_api.ports.registry import Snapshots
 from theory_api.ports.scratch import Scratch
 from theory_api.ports.world import World
 from theory_api.scheduler.capacity import Capacity
+from theory_api.scheduler.hub import Hub
 
 PASSING: Final = frozenset({"ERR_UNAVAILABLE", "ERR_STORAGE"})
 """Faults of a store or an adapter that may pass: the scheduler waits and asks again."""
@@ -68,5 +69,7 @@ class Context:
     default_adapter: str = "process"
     pace: Pace = field(default_factory=Pace)
     notify: Callable[[Notice], None] = lambda _notice: None
+    hub: Hub | None = None
+    """Where commits are published; readers of one that outlives its scheduler stay."""
     capacity: Capacity | None = None
     """Places shared with other schedulers of this process; None: the pace's `parallel` alone."""

@@ -47,12 +47,10 @@ class Engine:
         admitting: bool = True,
         folds: FoldStore | None = None,
         verification: Verification | None = None,
-        hub: Hub | None = None,
     ) -> None:
         """With `admitting` off nothing new starts: open work is settled, commands are judged.
 
-        `folds` shortens starts; `verification` goes over all ledgers while the engine runs; `hub`
-        is where commits are published: readers of one that outlives this engine stay.
+        `folds` shortens starts; `verification` goes over all ledgers while the engine runs.
         """
         self._admitting = admitting
         self._folds = folds
@@ -61,7 +59,7 @@ class Engine:
         self._context = context
         self._shard = shard
         self._owner = owner
-        self._hub = hub or Hub(lambda plan, after: read.events(plan, after=after))
+        self._hub = context.hub or Hub(lambda plan, after: read.events(plan, after=after))
         self._writer: Writer | None = None
         self._runner: Runner | None = None
         self._recovery: Recovery | None = None
@@ -76,7 +74,7 @@ class Engine:
             self._hub,
             stopped=self.stopped,
             blame=self._blame,
-            aside=lambda plan: self.aside.get(plan),
+            aside=self._fault_of,
         )
 
     async def start(self) -> None:
@@ -164,6 +162,9 @@ class Engine:
     def aside(self) -> Mapping[str, TheoryError]:
         """Plans whose ledger is not what was written, and why; their commands are refused."""
         return {} if self._writer is None else self._writer.plans.aside
+
+    def _fault_of(self, plan: str) -> TheoryError | None:
+        return self.aside.get(plan)
 
     @property
     def undecided(self) -> int:

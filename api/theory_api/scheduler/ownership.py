@@ -151,7 +151,7 @@ class Ownership:
         if spare < 0 and members - {self.owner}:
             self._hand_over(-spare)
 
-    def _free(self, owners: Mapping[str, str | None]) -> list[str]:
+    def _free(self, owners: Mapping[str, str]) -> list[str]:
         """Shards that nobody owns, in this owner's order, but for those that have to cool."""
         now = self._clock.monotonic()
         free = {

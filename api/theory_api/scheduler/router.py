@@ -77,7 +77,7 @@ class Router:
         self._unlisten: Callable[[], None] = lambda: None
         self.fault: BaseException | None = None
         self.stopped = asyncio.Event()
-        self._feed = Feed(read, hub, stopped=self.stopped, blame=self._blame)
+        self._feed = Feed(read, hub, stopped=self.stopped, blame=self._blame, aside=self._aside)
 
     async def start(self) -> None:
         """Own what there is to own; raises what `Ownership.start` raises."""
@@ -118,6 +118,10 @@ class Router:
         """What outside the plan's state holds a candidate, as far as that is known here."""
         tenure = self.ownership.serving(shard_of(plan, self.ownership.shards))
         return None if tenure is None else tenure.engine.blocked(plan, transition)
+
+    def _aside(self, plan: str) -> TheoryError | None:
+        tenure = self.ownership.serving(shard_of(plan, self.ownership.shards))
+        return None if tenure is None else tenure.engine.aside.get(plan)
 
     async def stop(self) -> None:
         """Give every shard back in order; others take them at once."""
