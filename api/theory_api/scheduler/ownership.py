@@ -94,6 +94,7 @@ class Ownership:
         self._unlisten = self._signals.listen(self._heard)
         if self._resident:
             await self._members.renew(self.owner)
+        log.info("replica.joined", owner=self.owner, shards=len(self.shards), stays=self._resident)
         self._spawn(self._renewing())
         await self._look()
         while any(not self._tenures[name].serving for name in self._tenures):
