@@ -16,7 +16,8 @@ from theory_api.settings import Settings
 from theory_api.web.access import is_loopback
 from theory_api.web.app import create_app
 from theory_api.web.doors import Doors
-from theory_api.wiring import Seams, Services, open_engine
+from theory_api.wiring import Services, open_engine
+from theory_api.wiring.site import Seams
 from theory_core import LIMITS, TheoryError
 
 DRAIN_S: Final = 10
@@ -46,7 +47,7 @@ async def serve(
     """
     with contextlib.closing(_listen(host, port)) as listener:
         async with open_engine(
-            settings, environments=environments, verifying=True, seams=seams
+            settings, environments=environments, resident=True, seams=seams
         ) as services:
             server = _Server(_config(create_app(doors(services))))
             name = f"[{host}]" if ":" in host else host

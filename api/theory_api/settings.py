@@ -33,6 +33,10 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     "wheels": ("THEORY_WHEELS", "folder of the theory-core and theory-runtime wheels"),
     "cache": ("THEORY_CACHE", "folder of processor environments; default ~/.cache/theory"),
     "parallel": ("THEORY_PARALLEL", "executions at once; default 4"),
+    "shards": (
+        "THEORY_SHARDS",
+        "parts of a PostgreSQL ledger that schedulers share out; for good; default 8",
+    ),
     "ledger_heads": (
         "THEORY_LEDGER_HEADS",
         "file of `theory ledger head`: nothing is written to ledgers that are behind it",
@@ -73,6 +77,8 @@ class Settings:
     migrations: Path
     cache: Path
     parallel: int
+    shards: int
+    """How many parts a ledger that many processes share has; a SQLite ledger is one."""
     ledger_heads: Path | None
     """The heads that the ledgers must still have before anything is written."""
     platform: str
@@ -124,6 +130,7 @@ def read(
         migrations=assets("migrations"),
         cache=Path(told("cache", str(cache))).expanduser().absolute(),
         parallel=_count("parallel", told("parallel", "4")),
+        shards=_count("shards", told("shards", "8")),
         ledger_heads=_file(told("ledger_heads", "")),
         platform=_platform(platform.machine()),
         environment=dict(environ),

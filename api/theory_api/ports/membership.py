@@ -25,8 +25,8 @@ class Membership(Protocol):
     async def members(self) -> frozenset[str]:
         """Members that are alive."""
 
-    async def owners(self) -> Mapping[str, str | None]:
-        """Each shard's owner; None where its lease was given back or is over."""
+    async def owners(self) -> Mapping[str, str]:
+        """Owners of the shards that have one: a lease that was given back or is over is none."""
 
     async def leave(self, member: str) -> None:
         """End; idempotent."""

@@ -15,6 +15,7 @@ from theory_api.ports.registry import Snapshots
 from theory_api.ports.scratch import Scratch
 from theory_api.ports.world import World
 from theory_api.scheduler.capacity import Capacity
+from theory_api.scheduler.hub import Hub
 
 PASSING: Final = frozenset({"ERR_UNAVAILABLE", "ERR_STORAGE"})
 """Faults of a store or an adapter that may pass: the scheduler waits and asks again."""
@@ -71,5 +72,7 @@ class Context:
     notify: Callable[[Notice], None] = lambda _notice: None
     folds: FoldStore | None = None
     """What shortens a start; without it every ledger is folded from its first event."""
+    hub: Hub | None = None
+    """Where commits are published; readers of one that outlives its scheduler stay."""
     capacity: Capacity | None = None
     """Places shared with other schedulers of this process; None: the pace's `parallel` alone."""

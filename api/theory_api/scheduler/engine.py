@@ -45,12 +45,10 @@ class Engine:
         owner: str,
         admitting: bool = True,
         verification: Verification | None = None,
-        hub: Hub | None = None,
     ) -> None:
         """With `admitting` off nothing new starts: open work is settled, commands are judged.
 
-        `verification` goes over all ledgers while the engine runs; `hub` is where commits are
-        published: readers of one that outlives this engine stay.
+        `verification` goes over all ledgers while the engine runs.
         """
         self._admitting = admitting
         self._verification = verification
@@ -58,7 +56,7 @@ class Engine:
         self._context = context
         self._shard = shard
         self._owner = owner
-        self._hub = hub or Hub(lambda plan, after: read.events(plan, after=after))
+        self._hub = context.hub or Hub(lambda plan, after: read.events(plan, after=after))
         self._writer: Writer | None = None
         self._runner: Runner | None = None
         self._recovery: Recovery | None = None
@@ -73,7 +71,7 @@ class Engine:
             self._hub,
             stopped=self.stopped,
             blame=self._blame,
-            aside=self._set_aside,
+            aside=self._fault_of,
         )
 
     async def start(self) -> None:
@@ -162,7 +160,7 @@ class Engine:
         """Plans whose ledger is not what was written, and why; their commands are refused."""
         return {} if self._writer is None else self._writer.plans.aside
 
-    def _set_aside(self, plan: str) -> TheoryError | None:
+    def _fault_of(self, plan: str) -> TheoryError | None:
         return self.aside.get(plan)
 
     @property

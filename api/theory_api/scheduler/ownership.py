@@ -94,6 +94,7 @@ class Ownership:
         self._unlisten = self._signals.listen(self._heard)
         if self._resident:
             await self._members.renew(self.owner)
+        log.info("replica.joined", owner=self.owner, shards=len(self.shards), stays=self._resident)
         self._spawn(self._renewing())
         await self._look()
         while any(not self._tenures[name].serving for name in self._tenures):
@@ -151,7 +152,7 @@ class Ownership:
         if spare < 0 and members - {self.owner}:
             self._hand_over(-spare)
 
-    def _free(self, owners: Mapping[str, str | None]) -> list[str]:
+    def _free(self, owners: Mapping[str, str]) -> list[str]:
         """Shards that nobody owns, in this owner's order, but for those that have to cool."""
         now = self._clock.monotonic()
         free = {

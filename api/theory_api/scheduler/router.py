@@ -77,7 +77,7 @@ class Router:
         self._unlisten: Callable[[], None] = lambda: None
         self.fault: BaseException | None = None
         self.stopped = asyncio.Event()
-        self._feed = Feed(read, hub, stopped=self.stopped, blame=self._blame, aside=self._set_aside)
+        self._feed = Feed(read, hub, stopped=self.stopped, blame=self._blame, aside=self._aside)
 
     async def start(self) -> None:
         """Own what there is to own; raises what `Ownership.start` raises."""
@@ -119,8 +119,7 @@ class Router:
         tenure = self.ownership.serving(shard_of(plan, self.ownership.shards))
         return None if tenure is None else tenure.engine.blocked(plan, transition)
 
-    def _set_aside(self, plan: str) -> TheoryError | None:
-        """Why a plan goes on no more, where this process owns it."""
+    def _aside(self, plan: str) -> TheoryError | None:
         tenure = self.ownership.serving(shard_of(plan, self.ownership.shards))
         return None if tenure is None else tenure.engine.aside.get(plan)
 

@@ -30,7 +30,7 @@ from theory_api.ports.intake import Intakes
 from theory_api.ports.truth import Append, IdempotencyRow, TruthStore
 from theory_api.scheduler.tests.processors import Processors, Run
 from theory_api.settings import PostgresUrl, Settings
-from theory_api.wiring import Seams, Store
+from theory_api.wiring.site import Seams, Store
 
 _TABLE: Final = re.compile(r'(INSERT INTO|UPDATE) "?(\w+)"?', re.IGNORECASE)
 _COMMIT_S: Final = 0.002

@@ -36,6 +36,8 @@ class Proxy:
     links: list[Link] = field(default_factory=list)
     seen: Callable[[Link, bytes], Awaitable[bool]] | None = None
     """Is shown what goes to the server before it goes; what it answers False to does not go."""
+    dark: bool = False
+    """Whether new connections carry nothing, as after a partition."""
     _server: asyncio.Server | None = None
 
     @classmethod
@@ -54,6 +56,12 @@ class Proxy:
         port = self._server.sockets[0].getsockname()[1]
         return urlsplit(url)._replace(netloc=f"postgres@127.0.0.1:{port}").geturl()
 
+    def part(self, *, dark: bool = True) -> None:
+        """Swallow everything from now on, or nothing any more."""
+        self.dark = dark
+        for link in self.links:
+            link.swallow_up = link.swallow_down = dark
+
     async def close(self) -> None:
         """Stop, and cut everything."""
         assert self._server is not None
@@ -68,7 +76,7 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
-        link = Link((writer, far_writer))
+        link = Link((writer, far_writer), swallow_up=self.dark, swallow_down=self.dark)
         self.links.append(link)
         up = self._pump(reader, far_writer, link, up=True)
         down = self._pump(far_reader, writer, link, up=False)

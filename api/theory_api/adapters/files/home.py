@@ -49,13 +49,23 @@ class Home:
         where = self.root if database is None else database.parent
         return WriterLock(self.root / "writer.lock", where / "writer.lock")
 
+    def identity(self) -> str:
+        """The name of this home that no other one has, made on first use; no secret.
+
+        Raises `TheoryError` as `api_key`.
+        """
+        return self._drawn("identity")
+
     def api_key(self) -> str:
         """The local key, made on first use; a file that only its owner may read.
 
         Raises `TheoryError` `ERR_FORBIDDEN` for a key that others may read or that is no plain
         file, `ERR_STORAGE`.
         """
-        file = self.root / "api-key"
+        return self._drawn("api-key")
+
+    def _drawn(self, name: str) -> str:
+        file = self.root / name
         try:
             return _read_key(file)
         except FileNotFoundError:
@@ -68,19 +78,34 @@ class Home:
             raise _unusable(file, error) from error
 
 
+def open_shard(home: Home, name: str) -> Home:
+    """Where the executions of one of several shards leave their notes and marks, made for them.
+
+    Law: who cleans up behind the last owner of a shard finds nobody else's executions there.
+    Raises `TheoryError` `ERR_STORAGE`.
+    """
+    place = Home(home.root / "shards" / name)
+    _make(place.root, place.scratch)
+    return place
+
+
 def open_home(root: Path) -> Home:
     """The home at `root`, made with its folders where they are missing, for its owner alone.
 
     A folder that was there keeps its permissions. Raises `TheoryError` `ERR_STORAGE`.
     """
     home = Home(root)
+    _make(home.root, home.artifacts, home.scratch)
+    return home
+
+
+def _make(root: Path, *folders: Path) -> None:
     try:
-        for folder in (home.root, home.artifacts, home.scratch, home.journals):
+        for folder in (root, *folders):
             if not folder.is_dir():
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise _unusable(root, error) from error
-    return home
 
 
 def _read_key(file: Path) -> str:

@@ -45,11 +45,12 @@ class MemoryMembership:
         seen = self._register.seen.items()
         return frozenset(member for member, at in seen if self._database.fresh(at))
 
-    async def owners(self) -> Mapping[str, str | None]:
-        """Each shard's owner, or None."""
+    async def owners(self) -> Mapping[str, str]:
+        """Owners of the shards that have one."""
         return {
-            name: shard.owner if self._database.fresh(shard.renewed) else None
+            name: shard.owner
             for name, shard in self._database.shards.items()
+            if shard.owner is not None and self._database.fresh(shard.renewed)
         }
 
     async def leave(self, member: str) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from theory_api.adapters.sql.columns import BYTEWISE, Digest
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The migration that leads to these tables."""
 
 
@@ -184,3 +184,39 @@ class Fold(Base):
     at: Mapped[str]
     version: Mapped[str]
     body: Mapped[bytes]
+
+
+class Constant(Base):
+    """What the first start of several schedulers decided for good: number of shards, home."""
+
+    __tablename__ = "constant"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+
+
+class Replica(Base):
+    """A scheduler, and when it was last heard of."""
+
+    __tablename__ = "replica"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    renewed_at: Mapped[datetime]
+
+
+class Inbox(Base):
+    """A command that another replica than its owner took; kept for a while after its reply."""
+
+    __tablename__ = "inbox"
+    __table_args__ = (Index("ix_inbox_shard_answered_at", "shard", "answered_at", "created_at"),)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    shard: Mapped[str]
+    plan: Mapped[str]
+    command: Mapped[bytes]
+    scope: Mapped[str | None]
+    key: Mapped[str | None]
+    body: Mapped[str | None]
+    replay: Mapped[bytes | None]
+    """Answer of the client's own key."""
+    created_at: Mapped[datetime]
+    answer: Mapped[bytes | None]
+    error: Mapped[bytes | None]
+    answered_at: Mapped[datetime | None]

@@ -265,9 +265,10 @@ class Replica:
             clock=self.machine,
             platform="amd64",
             pace=Pace(),
+            hub=self.hub,
             capacity=self.capacity,
         )
-        return Engine(self.truth, self.reads, context, shard=shard, owner=self.name, hub=self.hub)
+        return Engine(self.truth, self.reads, context, shard=shard, owner=self.name)
 
     async def start(self) -> None:
         await self.members.establish(shards(self.ledger.shards), home="here")

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import structlog
 
-from theory_api.adapters.files.disk import Disk
 from theory_api.adapters.files.home import Home, open_home
 from theory_api.adapters.files.journalled import open_files, reading
-from theory_api.adapters.memory.intakes import MemoryIntakes
-from theory_api.adapters.process import ProcessWsAdapter, folder_resolver
 from theory_api.adapters.process.transport import EnvironmentSource
 from theory_api.adapters.sql.postgres import migrate
 from theory_api.adapters.sql.postgres.read import read_only as postgres_reads
@@ -23,19 +20,16 @@ from theory_api.adapters.sql.postgres.truth import PostgresTruth
 from theory_api.adapters.sql.read import SqlReads, read_only
 from theory_api.adapters.sql.truth import SqliteTruth
 from theory_api.adapters.sql.upgrade import require_current, upgrade
-from theory_api.adapters.system.clock import SystemClock
-from theory_api.adapters.system.ids import fresh
 from theory_api.delivery.pinned import PinnedSnapshots
 from theory_api.delivery.snapshot import load_registry
 from theory_api.domain.registry import RegistrySnapshot
 from theory_api.observability.logs import configure
-from theory_api.ports.adapter import Adapter
 from theory_api.ports.artifacts import ArtifactStore
-from theory_api.ports.intake import Intakes
 from theory_api.ports.registry import Snapshots
-from theory_api.scheduler.context import Context, Notice, Pace
+from theory_api.scheduler.capacity import Capacity
+from theory_api.scheduler.context import Notice
 from theory_api.scheduler.engine import Engine
-from theory_api.scheduler.verification import Verification
+from theory_api.scheduler.router import Router
 from theory_api.services.heads import compare, parse
 from theory_api.services.ledger import Ledgers
 from theory_api.services.plans import PlanCommands
@@ -43,30 +37,13 @@ from theory_api.services.queries import Holds, Queries
 from theory_api.services.runs import Runs
 from theory_api.services.world import Worlds
 from theory_api.settings import VARIABLES, PostgresUrl, Settings
+from theory_api.wiring.site import Seams, Site, Store, router
 from theory_core import TheoryError
 
 log = structlog.get_logger(__name__)
 
 SHARD: Final = "main"
 """The one shard of an embedded home."""
-
-
-Store = SqliteTruth | PostgresTruth
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seams:
-    """Where a test comes between an engine and what it stands on, to kill it there.
-
-    Law: nothing but an argument fills them; no setting and no variable does.
-    """
-
-    truth: Callable[[Store], Store] = lambda store: store
-    """Gets the store, unclaimed; what it answers is used, and closed, in its place."""
-    adapter: Callable[[Adapter, Intakes], Adapter] = lambda adapter, _intakes: adapter
-    """Gets each adapter and the doors of executions; what it answers has the same name."""
-    disk: Disk = field(default_factory=Disk)
-    """What artifacts and notes are written through."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +63,7 @@ class Services(Reader):
 
     plans: PlanCommands
     runs: Runs
-    engine: Engine
+    engine: Engine | Router
     snapshots: Snapshots
     key: str
     """The home's bearer key."""
@@ -146,19 +123,21 @@ async def open_engine(
     on_notice: Callable[[Notice], None] = lambda _notice: None,
     admitting: bool = True,
     environments: EnvironmentSource | None = None,
-    verifying: bool = False,
+    resident: bool = False,
     seams: Seams | None = None,
 ) -> AsyncIterator[Services]:
     """Own a home: unfinished plans go on, and commands are taken until the block ends.
 
     `on_notice` hears what happens inside preparations and runs. With `admitting` off nothing new
     starts: open work is settled and commands are judged. `environments` gives processors their
-    interpreters; by default they are made below the cache. With `verifying` all ledgers are gone
-    over, again and again, in the background. `seams` are for tests.
+    interpreters; by default they are made below the cache. A `resident` process stays: it takes its
+    share of a ledger's shards, and goes over their ledgers, again and again, in the background; one
+    that does not takes only shards that no resident can take. `seams` are for tests.
 
     Raises `TheoryError`: `ERR_CHAIN_REGRESSION`, with nothing written, when the ledgers are behind
     the heads that the settings name; `ERR_NOT_WRITER` while another process owns the home,
-    `ERR_INPUTS` for a registry or a setting that does not fit, `ERR_STORAGE`, `ERR_UNAVAILABLE`.
+    `ERR_CONFLICT` for a ledger of another home or number of shards, `ERR_INPUTS` for a registry or
+    a setting that does not fit, `ERR_STORAGE`, `ERR_UNAVAILABLE`.
     """
     snapshot = load_registry(settings.registry)
     secrets = _secrets(settings, snapshot)
@@ -172,48 +151,36 @@ async def open_engine(
         await _hold_to_heads(settings, read)
         files = await stack.enter_async_context(open_files(home, seams.disk))
         artifacts = files.artifacts
-        intakes = MemoryIntakes(artifacts)
-        process = ProcessWsAdapter(
-            resolver=folder_resolver(settings.processors),
-            intakes=intakes,
-            environments=environments or settings.cache / "environments",
-            wheels=settings.wheels,
-            home=settings.home,
-            secret=secrets.get,
-        )
-        context = Context(
-            world=read,
+        site = Site(
+            settings=settings,
+            home=home,
+            truth=truth,
+            read=read,
             artifacts=artifacts,
-            scratch=files.scratch,
-            intakes=intakes,
             snapshots=PinnedSnapshots(artifacts, snapshot),
-            adapters=_selectable(settings, seams.adapter(process, intakes)),
-            clock=SystemClock(),
-            platform=settings.platform,
-            default_adapter=settings.run_target,
-            pace=Pace(parallel=settings.parallel),
-            notify=on_notice,
-            folds=truth.folds,
-        )
-        engine = Engine(
-            truth,
-            read,
-            context,
-            shard=SHARD,
-            owner=fresh("owner-"),
+            secret=secrets.get,
+            on_notice=on_notice,
+            environments=environments,
+            capacity=Capacity(settings.parallel),
             admitting=admitting,
-            verification=Verification(read, context.clock) if verifying else None,
+            resident=resident,
+            seams=seams,
         )
-        stack.push_async_callback(engine.stop)
-        stack.push_async_callback(engine.drain)
+        engine: Engine | Router
+        if isinstance(settings.database, PostgresUrl):
+            engine = await router(site, settings.database.url, stack)
+        else:
+            engine = site.engine(SHARD, home, files.scratch)
+            stack.push_async_callback(engine.stop)
+            stack.push_async_callback(engine.drain)
         await engine.start()
         await artifacts.sweep()
-        yield _services(settings, engine, read, artifacts, context.snapshots, home.api_key())
+        yield _services(settings, engine, read, artifacts, site.snapshots, home.api_key())
 
 
 def _services(
     settings: Settings,
-    engine: Engine,
+    engine: Engine | Router,
     read: SqlReads,
     artifacts: ArtifactStore,
     snapshots: Snapshots,
@@ -306,13 +273,3 @@ def _secrets(settings: Settings, snapshot: RegistrySnapshot) -> dict[str, str]:
     """Values of the secrets that the registry lists, as far as the environment has them."""
     found = {name: settings.environment.get(name, "") for name in snapshot.secrets}
     return {name: value for name, value in found.items() if value}
-
-
-def _selectable(settings: Settings, *adapters: Adapter) -> dict[str, Adapter]:
-    """The adapters by name; refuses a default that is none of them."""
-    named = {adapter.name: adapter for adapter in adapters}
-    if settings.run_target not in named:
-        variable = VARIABLES["run_target"][0]
-        message = f"{variable} is one of the adapters of this version: {', '.join(named)}"
-        raise TheoryError("ERR_INPUTS", message, {"variable": variable})
-    return named
