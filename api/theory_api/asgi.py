@@ -77,6 +77,7 @@ def doors(services: Services) -> Doors:
         principal=services.settings.principal,
         unready=services.unready,
         version=services.version,
+        served=lambda: services.engine.served,
     )
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -72,7 +72,7 @@ def _home(settings: Settings) -> Iterator[Finding]:
 def _truth(settings: Settings) -> Iterator[Finding]:
     database = settings.database
     if isinstance(database, PostgresUrl):
-        yield _server(database)
+        yield from _server(database)
     elif not database.exists():
         yield Finding("truth", "note", f"{database} is made by the first plan")
     else:
@@ -88,19 +88,33 @@ def _file(database: Path) -> Finding:
     return Finding("truth", "ok", f"{database}, {plans} plans")
 
 
-def _server(database: PostgresUrl) -> Finding:
+def _server(database: PostgresUrl) -> Iterator[Finding]:
     from theory_api.adapters.sql.postgres.inspect import inspect  # noqa: PLC0415 - a driver
 
     try:
         seen = asyncio.run(inspect(database.url))
     except TheoryError as error:
-        return Finding("truth", "wrong", f"{database}: {error.code}: {error.message}")
+        yield Finding("truth", "wrong", f"{database}: {error.code}: {error.message}")
+        return
     if seen.unsafe:
         text = f"{database}: the server loses commits in a crash: {', '.join(seen.unsafe)}"
-        return Finding("truth", "wrong", text)
-    if seen.plans is None:
-        return Finding("truth", "note", f"{database}: the first plan makes its tables")
-    return Finding("truth", "ok", f"{database}, {seen.version}, {seen.plans} plans")
+        yield Finding("truth", "wrong", text)
+    elif seen.plans is None:
+        yield Finding("truth", "note", f"{database}: the first plan makes its tables")
+    else:
+        yield Finding("truth", "ok", f"{database}, {seen.version}, {seen.plans} plans")
+    if seen.shards is not None:
+        yield _owners(seen.shards, seen.owners)
+
+
+def _owners(count: int, owners: Mapping[str, str]) -> Finding:
+    """Who serves what; nobody serves anything while no scheduler runs."""
+    shares: dict[str, list[str]] = {}
+    for shard, owner in sorted(owners.items()):
+        shares.setdefault(owner, []).append(shard)
+    told = "".join(f"; {owner}: {', '.join(names)}" for owner, names in sorted(shares.items()))
+    standing: Standing = "ok" if len(owners) == count else "note"
+    return Finding("shards", standing, f"{len(owners)} of {count} are served{told}")
 
 
 def _registry(settings: Settings) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from theory_api.scheduler.hub import Hub
 from theory_api.scheduler.keeping import Keeper
 from theory_api.scheduler.recovery import Recovery
 from theory_api.scheduler.runner import Runner
+from theory_api.scheduler.shards import Served
 from theory_api.scheduler.stopping import within
 from theory_api.scheduler.verification import Verification, Verified
 from theory_api.scheduler.writer import Committed, Writer
@@ -182,6 +183,11 @@ class Engine:
     def epoch(self) -> int | None:
         """The epoch that was claimed; None before that."""
         return None if self._writer is None else self._writer.epoch
+
+    @property
+    def served(self) -> Served:
+        """The one shard, while it is served."""
+        return Served(() if self.fault or not self._started else (self._shard,))
 
     @property
     def idle(self) -> bool:

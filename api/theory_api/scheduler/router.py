@@ -24,7 +24,7 @@ from theory_api.scheduler.feed import Feed
 from theory_api.scheduler.hub import Hub
 from theory_api.scheduler.news import News
 from theory_api.scheduler.ownership import Ownership
-from theory_api.scheduler.shards import shard_of
+from theory_api.scheduler.shards import Served, shard_of
 from theory_core import TheoryError
 
 log = structlog.get_logger(__name__)
@@ -122,6 +122,11 @@ class Router:
     def _aside(self, plan: str) -> TheoryError | None:
         tenure = self.ownership.serving(shard_of(plan, self.ownership.shards))
         return None if tenure is None else tenure.engine.aside.get(plan)
+
+    @property
+    def served(self) -> Served:
+        """The shards of this process."""
+        return Served(self.ownership.owned, dict(self.ownership.faults))
 
     async def stop(self) -> None:
         """Give every shard back in order; others take them at once."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from theory_core import digest
@@ -12,6 +13,15 @@ ONE: Final = ("main",)
 
 _PREFIX: Final = len("b3:")
 _DIGITS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What this process serves, and what it could not."""
+
+    shards: tuple[str, ...]
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """Shard -> code of what last kept this process from serving it."""
 
 
 def shards(count: int) -> tuple[str, ...]:

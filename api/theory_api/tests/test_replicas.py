@@ -147,4 +147,6 @@ async def test_a_server_that_is_told_to_stop_is_followed_at_once(servers: Grid) 
     assert max(times) < WITHIN_S / 2
     owners = await servers.settled(2)
     assert len(owners) == COUNT
+    told = [(await node.client.get("/readyz")).json()["shards"] for node in servers.nodes[1:]]
+    assert sorted(shard for shards in told for shard in shards) == sorted(owners)
     assert await servers.anomalies() == []

@@ -311,6 +311,7 @@ async def test_a_body_above_the_cap_is_413_and_others_are_served_on(tmp_path: Pa
                 refused = await client.post("/v1/plans", content=content, headers=json)
                 assert (refused.status_code, refused.json()["code"]) == (413, "ERR_TOO_LARGE")
         assert (await client.get("/healthz")).status_code == 200
+        assert (await client.get("/readyz")).json()["shards"] == ["main"]
 
 
 async def test_a_stopping_server_tells_its_readers_to_come_again(tmp_path: Path) -> None:

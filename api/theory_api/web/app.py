@@ -13,7 +13,7 @@ from theory_api.web.connection import App
 from theory_api.web.doors import Doors
 from theory_api.web.events import EventController, Frames
 from theory_api.web.gate import Gate
-from theory_api.web.health import healthz
+from theory_api.web.health import healthz, readyz
 from theory_api.web.openapi import config
 from theory_api.web.plans import PlanController
 from theory_api.web.problem import handlers
@@ -28,7 +28,7 @@ def litestar(doors: Doors) -> Litestar:
     """Controllers over `doors`, with their OpenAPI document; never served without the gates."""
     frames = Frames()
     return Litestar(
-        route_handlers=[PlanController, EventController, ArtifactController, healthz],
+        route_handlers=[PlanController, EventController, ArtifactController, healthz, readyz],
         dependencies={
             "doors": Provide(lambda: doors, sync_to_thread=False),
             "frames": Provide(lambda: frames, sync_to_thread=False),

@@ -9,6 +9,7 @@ from typing import Protocol
 from litestar.di import NamedDependency
 
 from theory_api.ports.truth import StoredEvent
+from theory_api.scheduler.shards import Served
 from theory_api.services.ledger import Ledgers
 from theory_api.services.plans import PlanCommands, Submitter
 from theory_api.services.queries import Queries
@@ -39,6 +40,8 @@ class Doors:
     unready: Callable[[], TheoryError | None]
     """Why the scheduler cannot serve, or None while it can."""
     version: str
+    served: Callable[[], Served] = lambda: Served(())
+    """The shards that this process serves."""
     send_timeout_s: float = 10.0
     """How long one frame may wait for a slow reader before the stream is cut."""
 

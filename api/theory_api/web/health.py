@@ -1,11 +1,22 @@
-"""Whether this server can serve."""
+"""Whether this server can serve, and what it serves."""
 
 from __future__ import annotations
 
+import msgspec
 from litestar import get
 
-from theory_api.web.doors import InjectedDoors
-from theory_api.web.responses import HEALTH
+from theory_api.web.doors import Doors, InjectedDoors
+from theory_api.web.responses import HEALTH, READY
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server that is ready serves."""
+
+    ok: bool
+    shards: list[str]
+    """Parts of the ledger whose plans this process decides about; requests for all are taken."""
+    faults: dict[str, str]
+    """Shard -> code of what last kept this process from serving it."""
 
 
 @get(
@@ -18,7 +29,25 @@ from theory_api.web.responses import HEALTH
 )
 async def healthz(doors: InjectedDoors) -> dict[str, bool]:
     """`{"ok": true}`, or 503 with the reason."""
+    _check(doors)
+    return {"ok": True}
+
+
+@get(
+    "/readyz",
+    operation_id="ready",
+    summary="Which shards this process serves",
+    tags=["health"],
+    responses=READY,
+)
+async def readyz(doors: InjectedDoors) -> Ready:
+    """The shards, or 503 with the reason."""
+    _check(doors)
+    served = doors.served()
+    return Ready(ok=True, shards=list(served.shards), faults=dict(served.faults))
+
+
+def _check(doors: Doors) -> None:
     reason = doors.unready()
     if reason is not None:
         raise reason
-    return {"ok": True}

@@ -52,3 +52,8 @@ HEALTH: Final = dict(
     )
 )
 """What the health check may answer besides."""
+
+READY: Final = dict(HEALTH) | dict(
+    _problems((401, "no key, or the wrong one (`ERR_UNAUTHENTICATED`)"))
+)
+"""What the question for shards may answer besides."""

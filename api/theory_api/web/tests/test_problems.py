@@ -164,6 +164,11 @@ async def test_health_says_ok_or_why_not(client: httpx.AsyncClient, service: Fai
     assert (response.status_code, problem(response)["code"]) == (503, "ERR_UNAVAILABLE")
 
 
+async def test_who_has_the_key_is_told_what_is_served(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/readyz")).json() == {"ok": True, "shards": [], "faults": {}}
+    assert (await client.get("/readyz", headers={"authorization": ""})).status_code == 401
+
+
 async def test_the_openapi_document_is_served_to_who_has_the_key(
     client: httpx.AsyncClient,
 ) -> None:
