@@ -23,7 +23,7 @@ use theory_core::path::{PlanAddress, WorldPath};
 use theory_core::protocol::Connection;
 use theory_core::selector::{Kind, Selector, check_writable};
 use theory_core::template::expand_prefix;
-use theory_core::verify::{Expectations, Start, Verifier};
+use theory_core::verify::{Expectations, Report, Start, Verifier};
 
 /// Texts of a member of the cases in a file; members that are objects count as their text.
 fn seeds(file: &str, member: &str) -> Vec<Vec<u8>> {
@@ -220,5 +220,22 @@ proptest! {
         let report = whole.finish();
         prop_assert!(report.fault.is_some() || report.count > 0);
         prop_assert_eq!(pieces.finish(), report);
+    }
+
+    #[test]
+    fn exports_under_laws(bytes in bytes(&EXPORTS), head in any::<Option<(u64, [u8; 32])>>()) {
+        let report = |laws| {
+            let expect = Expectations { head, laws, ..Expectations::default() };
+            let mut verifier = Verifier::new(expect, Some(1)).unwrap();
+            verifier.feed(&bytes);
+            verifier.finish()
+        };
+        let (chain, lawful) = (report(false), report(true));
+        // Laws only ever find a fault on an earlier line; where they find none, nothing differs.
+        prop_assert!(lawful.count <= chain.count);
+        let name = lawful.fault.map(|fault| fault.reason.as_str());
+        let of_laws = matches!(name, Some("kind" | "data" | "law"));
+        let same = Report { laws: false, ..lawful } == chain;
+        prop_assert!(of_laws || same);
     }
 }

@@ -22,6 +22,7 @@ from theory_api.domain.tests.ledgers import (
     usages,
 )
 from theory_api.domain.tests.model import Model, Step
+from theory_api.domain.tests.test_lawful import judged, stated
 from theory_api.domain.values import Policy
 from theory_core import TheoryError, canonicalize
 
@@ -135,10 +136,11 @@ class PlanMachine(RuleBasedStateMachine):
         assert self.audit.broken == []
 
     def teardown(self) -> None:
-        """The stored bytes alone lead to the same state."""
+        """The stored bytes alone lead to the same state, and break no law of the core's judge."""
         if hasattr(self, "book"):
             bodies = [canonicalize(wire(n, event)) for n, event in enumerate(self.book.events, 1)]
             folded = fold(PLAN, bodies)
+            assert judged(stated(self.book)) is None
             assert folded == self.book.state
             assert list(folded.candidates) == list(self.book.state.candidates)
 

@@ -9,6 +9,9 @@ use super::Law;
 use super::amounts::Amounts;
 use super::fact::{Answer, Asked, Name, Outcome, Part};
 
+/// Below this the orchestrator keeps the records of each execution.
+pub(super) const RECORDS: &str = "/artifacts/execution/";
+
 /// Where the lease of an attempt stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lease {
@@ -19,6 +22,7 @@ pub(super) enum Lease {
 
 /// An open attempt.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "facts that come in more orders than states")]
 pub(super) struct Attempt {
     pub name: Name,
     pub write_prefix: String,
@@ -32,6 +36,10 @@ pub(super) struct Attempt {
     pub booked: bool,
     /// Whether the outputs of another execution stand for this one.
     pub remembered: bool,
+    /// Whether it brought an output, so that it certainly ran.
+    delivered: bool,
+    /// Whether a child plan lives on its hold.
+    parent: bool,
     part: (u64, u64),
     success: Vec<(Asked, bool)>,
 }
@@ -55,6 +63,8 @@ impl Attempt {
             ended: None,
             booked: false,
             remembered: false,
+            delivered: false,
+            parent: false,
             part: (0, 0),
             success: Vec::new(),
         }
@@ -134,13 +144,22 @@ impl Attempt {
             return Err(Law::BudgetHold);
         }
         match self.ended {
-            None | Some(Outcome::Orphaned) if void => {}
-            Some(_) if void => return Err(Law::BudgetVoid),
+            None | Some(Outcome::Orphaned) if void && !self.delivered => {}
+            _ if void => return Err(Law::BudgetVoid),
             None => return Err(Law::ExecutionOrder),
             Some(_) => {}
         }
         self.booked = true;
         Ok(hold)
+    }
+
+    /// Gives its hold to a child plan, once.
+    pub fn parent(&mut self, hold: &Amounts) -> Result<(), Law> {
+        if self.parent || !self.held().is_some_and(|own| own.equals(hold)) {
+            return Err(Law::ChildHold);
+        }
+        self.parent = true;
+        Ok(())
     }
 
     /// Reads inputs, secrets or streams: only while a hold or a memory stands for it.
@@ -153,7 +172,7 @@ impl Attempt {
         if !((self.started && self.held().is_some()) || self.remembered) {
             return Err(Law::ArtifactOpen);
         }
-        let records = format!("/artifacts/execution/{}/", self.name.execution_id);
+        let records = format!("{RECORDS}{}/", self.name.execution_id);
         let own =
             |path: &String| path.starts_with(&self.write_prefix) || path.starts_with(&records);
         if !part.paths.iter().all(own) {
@@ -165,6 +184,7 @@ impl Attempt {
             return Err(Law::ArtifactParts);
         }
         self.part = (part.number, part.of);
+        self.delivered |= part.paths.iter().any(|path| path.starts_with(&self.write_prefix));
         Ok(())
     }
 

@@ -44,7 +44,8 @@ impl Leases {
         }
     }
 
-    fn overlaps(&self, path: &str) -> bool {
+    /// Whether somebody holds a path, or what is below or above it.
+    pub fn overlaps(&self, path: &str) -> bool {
         let own = base(path);
         let above = own.match_indices('/').filter_map(|(end, _)| own.get(..end));
         let inside = above.filter_map(|path| self.0.get(path)).any(|held| held.prefix > 0);

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use super::Law;
 use super::amounts::Amounts;
-use super::attempt::Attempt;
+use super::attempt::{Attempt, RECORDS};
 use super::bank::Bank;
 use super::fact::{
-    Answer, Creation, Ending, Fact, Name, Outcome, PlanEnd, Scope, Totals, What, canonical_path,
+    Answer, Creation, Ending, Fact, Name, Outcome, Part, PlanEnd, Scope, Totals, What,
+    canonical_path,
 };
 use super::leases::Leases;
 use super::register::Register;
@@ -86,7 +87,7 @@ impl Plan {
                 self.cancelling = true;
                 Ok(())
             }
-            What::PlanEnded(end, totals) => self.end(end, totals.as_deref()),
+            What::PlanEnded(end, totals) => self.end(end, totals.as_deref(), seq),
             What::Proposed(proposal) => self.register.propose(proposal),
             What::Refused { transition, over_budget } => self.refuse(&transition, over_budget),
             What::Skipped { transition, because } => self.register.skip(&transition, &because),
@@ -97,8 +98,7 @@ impl Plan {
                 self.check(scope, transition.as_deref(), execution_id.as_deref(), seq, &answer)
             }
             What::ToppedUp { amount, limit } => self.bank.top_up(&amount, &limit),
-            What::Produced(part) if part.number <= part.of => Ok(()),
-            What::Produced(_) => Err(Law::ArtifactParts),
+            What::Produced(part) => self.put(&part),
             _ => Ok(()),
         }
     }
@@ -157,10 +157,7 @@ impl Plan {
                 Ok(())
             }
             What::Voided(hold) => self.bank.void(&attempt.book(&hold, true)?),
-            What::ChildCreated(hold) => match attempt.held() {
-                Some(own) if own.equals(&hold) => Ok(()),
-                _ => Err(Law::ChildHold),
-            },
+            What::ChildCreated(hold) => attempt.parent(&hold),
             What::Produced(part) => attempt.produce(&part),
             _ => attempt.uses(),
         }
@@ -271,15 +268,14 @@ impl Plan {
         let attempt = running(&mut self.open, name)?;
         attempt.close()?;
         let succeeded = attempt.remembered || attempt.ended == Some(Outcome::Succeeded);
+        let met = attempt.has_met(&self.register.proposal(&name.transition)?.success);
         match ending {
             Some(Ending::Succeeded) if !succeeded => return Err(Law::TransitionEnd),
+            Some(Ending::Succeeded) if !met => return Err(Law::SuccessPredicates),
+            Some(Ending::Succeeded) => {}
             Some(Ending::Cancelled) if succeeded => return Err(Law::TransitionEnd),
-            Some(Ending::Succeeded) => {
-                let proposal = self.register.proposal(&name.transition)?;
-                if !attempt.has_met(&proposal.success) {
-                    return Err(Law::SuccessPredicates);
-                }
-            }
+            // What succeeded fails, or is tried again, by a predicate and by nothing else.
+            _ if succeeded && met => return Err(Law::TransitionEnd),
             _ => {}
         }
         self.open.remove(&name.execution_id);
@@ -292,6 +288,15 @@ impl Plan {
             return Err(Law::ExecutionId);
         }
         if self.register.was_admitted(name) { Ok(()) } else { Err(Law::ExecutionKnown) }
+    }
+
+    /// What a person puts into the world: where nobody holds a lease, and not among the records.
+    fn put(&self, part: &Part) -> Judged {
+        if part.number > part.of {
+            return Err(Law::ArtifactParts);
+        }
+        let taken = |path: &String| path.starts_with(RECORDS) || self.leases.overlaps(path);
+        if part.paths.iter().any(taken) { Err(Law::ArtifactPlace) } else { Ok(()) }
     }
 
     fn check(
@@ -320,7 +325,7 @@ impl Plan {
         }
     }
 
-    fn end(&mut self, end: PlanEnd, totals: Option<&Totals>) -> Judged {
+    fn end(&mut self, end: PlanEnd, totals: Option<&Totals>, seq: u64) -> Judged {
         if (end == PlanEnd::Cancelled) != self.cancelling {
             return Err(Law::PlanStatus);
         }
@@ -330,6 +335,9 @@ impl Plan {
             return Err(Law::PlanOpen);
         }
         if let Some(totals) = totals {
+            if totals.answers.iter().any(|answer| answer.at_seq >= seq) {
+                return Err(Law::PredicateScope);
+            }
             if totals.counts != *self.register.counts() || !self.bank.has_spent(&totals.spent) {
                 return Err(Law::PlanTotals);
             }
