@@ -10,10 +10,10 @@ from typing import Final
 
 import pytest
 
-from theory_api.tests.conftest import Table
 from theory_api.tests.driving import Told
 from theory_api.tests.postgres import Cluster
 from theory_api.tests.siege import END_S, Siege, besiege
+from theory_api.tests.tables import Table
 
 RESTARTS: Final = int(os.environ.get("THEORY_RESTARTS", "2"))
 CLIENTS: Final = 4

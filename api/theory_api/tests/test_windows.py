@@ -12,7 +12,6 @@ from typing import Final
 
 import pytest
 
-from theory_api.tests.conftest import Table
 from theory_api.tests.postgres import Cluster
 from theory_api.tests.siege import (
     Siege,
@@ -23,6 +22,7 @@ from theory_api.tests.siege import (
     inside_the_append,
     on_the_link,
 )
+from theory_api.tests.tables import Table
 
 ROUNDS: Final = int(os.environ.get("THEORY_KILLS_WINDOW", "2"))
 RANDOM: Final = int(os.environ.get("THEORY_KILLS", "20"))
