@@ -53,6 +53,7 @@ class _Laid:
 
     journal: Path
     files: list[Path]
+    cids: frozenset[str]
     since: float
 
 
@@ -74,10 +75,12 @@ class Overlay:
         self._filed: set[str] = set()
         self._waiting: dict[Path, _Waiting] = {}
         self._laid: list[_Laid] = []
+        self._resting: set[str] = set()
+        """Blobs that a journal keeps until their files are synced."""
 
     async def put(self, data: bytes, cid: str) -> None:
         """Make a blob durable; raises `TheoryError` `ERR_STORAGE`."""
-        if cid not in self.blobs:
+        if cid not in self.blobs and cid not in self._resting:
             await self.journal.write(Record(BLOB, cid, data))
 
     async def save(self, name: str, note: bytes) -> None:
@@ -143,7 +146,9 @@ class Overlay:
         except BaseException:
             self._waiting[journal] = held
             raise
-        self._laid.append(_Laid(journal, files, time.monotonic()))
+        cids = frozenset(held.blobs) - self._resting
+        self._laid.append(_Laid(journal, files, cids, time.monotonic()))
+        self._resting |= cids
         for cid, data in held.blobs.items():
             if self.blobs.pop(cid, None) is not None:
                 self.size -= len(data)
@@ -152,6 +157,7 @@ class Overlay:
         """Sync what was laid, and remove its journals."""
         while self._laid and (all_of or time.monotonic() - self._laid[0].since > _REST_S):
             laid = self._laid[0]
+            self._resting -= laid.cids
             await in_thread(partial(self.artifacts.settle, laid.files))
             await self.journal.remove(laid.journal)
             self._laid.remove(laid)
