@@ -1,6 +1,6 @@
-"""Our benchmarks and those of others in one run, on one machine and one server, as ratios.
+r"""Our benchmarks and those of others in one run, on one machine and one server, as ratios.
 
-    python -m benchmarks.run_beside_peers --peers FOLDER --python PEERS/bin/python \\
+    python -m benchmarks.run_beside_peers --peers FOLDER --python PEERS/bin/python \
         --database-url postgresql://user@127.0.0.1:5432/postgres --out results
 
 FOLDER holds peer scripts that write their results as JSON to the folder named by BENCH_RESULTS and
