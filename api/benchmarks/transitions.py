@@ -30,6 +30,9 @@ from theory_core import canonicalize
 
 _INPUTS: Final = canonicalize({"schema": "v1", "params": {}})
 _PREFIX: Final = "/artifacts/outputs/bench-noop-v1/{execution_id}/"
+_AT_ONCE: Final = 32
+"""Plans applied at once before the measurement."""
+
 _AMPLE: Final = 10**15
 """A limit that no run reaches, so that every dimension is reserved and settled."""
 
@@ -101,14 +104,23 @@ async def drive(
     await events.aclose()
 
 
+async def opened(house: House, plans: int, last: str) -> list[str]:
+    """Plans to propose to, some of them applied at once."""
+    room = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(number: int) -> str:
+        async with room:
+            document = gated(f"p{number}", last)
+            return (await house.plans.apply(document, tenant="bench", by="bench")).plan
+
+    return await asyncio.gather(*(one(number) for number in range(plans)))
+
+
 async def run(store: Store, folder: Path, *, plans: int, per_plan: int) -> dict[str, Any]:
     """One measurement; the ledgers are verified afterwards."""
     names = [f"t{number:06d}" for number in range(per_plan)]
     async with open_house(store, folder, parallel=plans) as house:
-        paths = [
-            (await house.plans.apply(gated(f"p{n}", names[-1]), tenant="bench", by="bench")).plan
-            for n in range(plans)
-        ]
+        paths = await opened(house, plans, names[-1])
         items = [await proposal(house, name) for name in names]
         timing = Timing()
         heard = [(path, await listen(house, path)) for path in paths]
