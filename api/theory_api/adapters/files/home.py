@@ -95,7 +95,7 @@ def open_home(root: Path) -> Home:
     A folder that was there keeps its permissions. Raises `TheoryError` `ERR_STORAGE`.
     """
     home = Home(root)
-    _make(home.root, home.artifacts, home.scratch)
+    _make(home.root, home.artifacts, home.scratch, home.journals)
     return home
 
 
