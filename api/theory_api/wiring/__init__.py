@@ -168,6 +168,7 @@ async def open_engine(
             truth=truth,
             read=read,
             artifacts=artifacts,
+            notes=files.notes,
             snapshots=PinnedSnapshots(artifacts, snapshot),
             secret=secrets.get,
             on_notice=on_notice,
