@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -36,6 +36,7 @@ from theory_api.scheduler.context import Context, Pace
 from theory_api.scheduler.engine import Engine
 from theory_api.services.plans import PlanCommands
 from theory_api.settings import assets
+from theory_api.wiring import collect_rarely
 from theory_core import canonicalize, loads_strict, verify
 
 STORES: Final = ("memory", "sqlite", "postgresql")
@@ -72,6 +73,7 @@ async def open_house(
     async with contextlib.AsyncExitStack() as stack:
         log = stack.enter_context((folder / "log").open("w", encoding="utf-8"))
         configure(level=log_level, version="bench", stream=log)
+        collect_rarely()
         clock, home = SystemClock(), open_home(folder / "home")
         artifacts: ArtifactStore = MemoryArtifacts()
         scratch: Scratch = MemoryScratch()
@@ -142,21 +144,19 @@ async def _fresh_database(server: str) -> AsyncIterator[str]:
         await connection.close()
 
 
-async def ledger(read: ReadModel, plan: str) -> list[bytes]:
-    """A plan's ledger, as it is exported."""
+async def verified(read: ReadModel, plan: str) -> list[dict[str, Any]]:
+    """A plan's events, once its exported ledger was verified; raises when it is not sound."""
+    events: list[dict[str, Any]] = []
     lines: list[bytes] = []
-    while page := await read.events(plan, after=len(lines), limit=PAGE):
+    while page := await read.events(plan, after=len(events), limit=PAGE):
+        events += [loads_strict(event.body) for event in page]
         lines += [
-            canonicalize({"event": loads_strict(event.body), "hash": event.hash}) for event in page
+            canonicalize({"event": body, "hash": event.hash})
+            for body, event in zip(events[-len(page) :], page, strict=True)
         ]
-    return lines
-
-
-async def verified(read: ReadModel, plan: str) -> int:
-    """How many events a plan has, once its ledger was verified; raises when it is not sound."""
     head = await read.plan(plan)
-    report = verify(await ledger(read, plan), expect_head=(head.head_seq, head.head_hash))
+    report = verify(lines, expect_head=(head.head_seq, head.head_hash))
     if report.fault is not None or not report.anchored:
         message = f"{plan}: {report.fault}"
         raise RuntimeError(message)
-    return report.count
+    return events

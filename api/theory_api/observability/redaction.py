@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -50,6 +49,9 @@ _DIGEST: Final = re.compile(r"(?:b3|sha256):[0-9a-f]{64}")
 _SHORTEST_SECRET: Final = 6
 _DEPTH: Final = 16
 _TEXT_CAP: Final = 16 * 1024
+_NAMES: Final = 256
+_NAME_CAP: Final = 64
+"""Names of members that are judged once, and how long they may be."""
 
 
 class Redactor:
@@ -59,6 +61,7 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._names: dict[str, tuple[str, bool]] = {}
         known = sorted({value for value in secrets if len(value) >= _SHORTEST_SECRET}, key=len)
         self._known = tuple(reversed(known))
 
@@ -95,15 +98,20 @@ class Redactor:
 
     def mapping(self, values: Mapping[Any, Any], depth: int = 0) -> dict[str, Any]:
         """The same members, those with sensitive names masked."""
-        return {
-            self.text(str(name)): (
-                MASK if sensitive(str(name)) and _hideable(value) else self.value(value, depth)
-            )
-            for name, value in values.items()
-        }
+        clean: dict[str, Any] = {}
+        for name, value in values.items():
+            shown, hidden = self._names.get(name) or self._name(str(name))
+            clean[shown] = MASK if hidden and _hideable(value) else self.value(value, depth)
+        return clean
+
+    def _name(self, name: str) -> tuple[str, bool]:
+        """A member's name as it is shown, and whether what it holds is hidden."""
+        judged = (self.text(name), sensitive(name))
+        if len(self._names) < _NAMES and len(name) <= _NAME_CAP:
+            self._names[name] = judged
+        return judged
 
 
-@lru_cache(maxsize=1024)
 def sensitive(name: str) -> bool:
     """Whether a member of this name holds a secret; `tokens`, a count, does not."""
     words = [word.lower() for word in _WORDS.findall(name)]

@@ -141,7 +141,8 @@ async def _watched(
                     return _cancelled(job) if stopped else None
             return invoked.result()
         finally:
-            await let_go(context, (invoked, halted), patience)
+            halted.cancel()
+            await let_go(context, (invoked,), patience)
 
 
 def _judging(context: Context, adapter: Adapter, job: Order, run: _Run) -> Judge:

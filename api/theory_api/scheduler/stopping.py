@@ -64,10 +64,16 @@ async def stop(context: Context, adapter: Adapter, name: str, invoked: asyncio.F
 
 async def let_go(context: Context, tasks: Iterable[asyncio.Future[Any]], seconds: float) -> None:
     """Cancel tasks and wait for their ends; one that refuses to end is left to itself."""
-    waiting = set(tasks)
-    for task in waiting:
-        task.add_done_callback(_retrieved)
-        task.cancel()
+    waiting = set()
+    for task in tasks:
+        if task.done():
+            _retrieved(task)
+        else:
+            waiting.add(task)
+            task.add_done_callback(_retrieved)
+            task.cancel()
+    if not waiting:
+        return
     ended = asyncio.ensure_future(asyncio.wait(waiting))
     try:
         await within(context, seconds, ended)

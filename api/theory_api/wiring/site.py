@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from theory_api.adapters.files.disk import Disk
 from theory_api.adapters.files.home import Home, open_shard
-from theory_api.adapters.files.scratch import FileScratch
 from theory_api.adapters.memory.intakes import MemoryIntakes
 from theory_api.adapters.process import ProcessWsAdapter, folder_resolver
 from theory_api.adapters.process.transport import EnvironmentSource
@@ -63,6 +62,8 @@ class Site:
     truth: SqliteTruth | PostgresTruth
     read: SqlReads
     artifacts: ArtifactStore
+    notes: Callable[[str], Scratch]
+    """Where the executions of one of several shards leave their notes."""
     snapshots: Snapshots
     secret: Callable[[str], str | None]
     on_notice: Callable[[Notice], None]
@@ -136,7 +137,7 @@ async def router(site: Site, url: str, stack: contextlib.AsyncExitStack) -> Rout
         return site.engine(
             shard,
             place,
-            FileScratch(place.scratch, disk=site.seams.disk),
+            site.notes(shard),
             hub=hub,
             mine=lambda plan: shard_of(plan, names) == shard,
         )

@@ -13,6 +13,7 @@ import fcntl
 import os
 import secrets
 import struct
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -153,7 +154,8 @@ class Journal:
 
     def _opened(self) -> tuple[int, Path]:
         if self._handle is None or self._file is None:
-            file = self._folder / f"{secrets.token_hex(16)}{SUFFIX}"
+            # Names sort by age: what was written last counts.
+            file = self._folder / f"{time.time_ns():020d}-{secrets.token_hex(8)}{SUFFIX}"
             handle = self._disk.create(file)
             self._locks[file] = handle
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -200,7 +202,7 @@ class Journal:
 
     def _find(self, kind: bytes, name: str) -> bytes | None:
         found: bytes | None = None
-        for file in self._folder.glob(f"*{SUFFIX}"):
+        for file in sorted(self._folder.glob(f"*{SUFFIX}")):
             if file in self._locks:
                 continue
             for record in records(_read(file)):

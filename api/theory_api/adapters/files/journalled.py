@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import structlog
 from theory_api.adapters.files.artifacts import FileArtifacts
 from theory_api.adapters.files.blocking import in_thread
 from theory_api.adapters.files.disk import Disk
-from theory_api.adapters.files.home import Home
+from theory_api.adapters.files.home import Home, open_shard
 from theory_api.adapters.files.journal import BLOB, DROP, NOTE, Journal, Record
 from theory_api.adapters.files.scratch import FileScratch
 from theory_api.ports.artifacts import Blob
@@ -53,6 +53,7 @@ class _Laid:
 
     journal: Path
     files: list[Path]
+    cids: frozenset[str]
     since: float
 
 
@@ -63,21 +64,29 @@ class Overlay:
     """
 
     def __init__(
-        self, folder: Path, artifacts: FileArtifacts, scratch: FileScratch, disk: Disk | None = None
+        self,
+        folder: Path,
+        artifacts: FileArtifacts,
+        scratch: Callable[[str], FileScratch],
+        disk: Disk | None = None,
     ) -> None:
+        """`scratch` answers where the notes of a shard have files of their own; "" is the home."""
         self.journal = Journal(folder, landed=self._landed, disk=disk)
         self.artifacts = artifacts
         self.scratch = scratch
         self.blobs: dict[str, bytes] = {}
         self.notes: dict[str, bytes] = {}
+        """By `{shard}/{execution id}`."""
         self.size = 0
         self._filed: set[str] = set()
         self._waiting: dict[Path, _Waiting] = {}
         self._laid: list[_Laid] = []
+        self._resting: set[str] = set()
+        """Blobs that a journal keeps until their files are synced."""
 
     async def put(self, data: bytes, cid: str) -> None:
         """Make a blob durable; raises `TheoryError` `ERR_STORAGE`."""
-        if cid not in self.blobs:
+        if cid not in self.blobs and cid not in self._resting:
             await self.journal.write(Record(BLOB, cid, data))
 
     async def save(self, name: str, note: bytes) -> None:
@@ -91,7 +100,8 @@ class Overlay:
             self.journal.add(Record(DROP, name))
         if not known or name in self._filed:
             self._filed.discard(name)
-            await self.scratch.drop(name)
+            shard, _, execution_id = name.rpartition("/")
+            await self.scratch(shard).drop(execution_id)
 
     def _landed(self, record: Record, file: Path) -> None:
         waiting = self._waiting.setdefault(file, _Waiting())
@@ -135,7 +145,8 @@ class Overlay:
             for name in held.notes:
                 note = self.notes.get(name)
                 if note is not None:
-                    await self.scratch.save(name, note)
+                    shard, _, execution_id = name.rpartition("/")
+                    await self.scratch(shard).save(execution_id, note)
                     self._filed.add(name)
                     if name not in self.notes:
                         await self.drop(name)
@@ -143,18 +154,24 @@ class Overlay:
         except BaseException:
             self._waiting[journal] = held
             raise
-        self._laid.append(_Laid(journal, files, time.monotonic()))
+        cids = frozenset(held.blobs) - self._resting
+        self._laid.append(_Laid(journal, files, cids, time.monotonic()))
+        self._resting |= cids
         for cid, data in held.blobs.items():
             if self.blobs.pop(cid, None) is not None:
                 self.size -= len(data)
 
     async def settle(self, *, all_of: bool = False) -> None:
-        """Sync what was laid, and remove its journals."""
+        """Sync what was laid, and remove its journals.
+
+        Law: where a sync fails the journal stays for the next owner; a second sync would prove
+        nothing.
+        """
         while self._laid and (all_of or time.monotonic() - self._laid[0].since > _REST_S):
-            laid = self._laid[0]
+            laid = self._laid.pop(0)
+            self._resting -= laid.cids
             await in_thread(partial(self.artifacts.settle, laid.files))
             await self.journal.remove(laid.journal)
-            self._laid.remove(laid)
 
 
 class JournalledArtifacts:
@@ -232,40 +249,54 @@ class JournalledArtifacts:
 class JournalledScratch:
     """Implements `theory_api.ports.scratch.Scratch` through a journal."""
 
-    def __init__(self, overlay: Overlay) -> None:
+    def __init__(self, overlay: Overlay, shard: str = "") -> None:
         self._overlay = overlay
-        self._files = overlay.scratch
+        self._files = overlay.scratch(shard)
+        self._shard = f"{shard}/"
 
     async def save(self, execution_id: str, outcome: bytes) -> None:
         """Keep the outcome, atomically and durably; replaces an earlier one."""
-        await self._overlay.save(_named(execution_id), outcome)
+        await self._overlay.save(self._named(execution_id), outcome)
 
     async def load(self, execution_id: str) -> bytes | None:
         """The outcome, or None."""
-        note = self._overlay.notes.get(_named(execution_id))
+        name = self._named(execution_id)
+        note = self._overlay.notes.get(name)
         if note is None:
-            note = await self._overlay.journal.find(NOTE, execution_id)
+            note = await self._overlay.journal.find(NOTE, name)
         return await self._files.load(execution_id) if note is None else note
 
     async def names(self) -> tuple[str, ...]:
         """Executions that a note is kept of."""
-        return tuple(sorted({*self._overlay.notes, *await self._files.names()}))
+        here = (name.rpartition("/") for name in self._overlay.notes)
+        own = {name for shard, slash, name in here if shard + slash == self._shard}
+        return tuple(sorted({*own, *await self._files.names()}))
 
     async def drop(self, execution_id: str) -> None:
         """Forget it; idempotent."""
-        await self._overlay.drop(_named(execution_id))
+        await self._overlay.drop(self._named(execution_id))
+
+    def _named(self, execution_id: str) -> str:
+        if not is_name(execution_id):
+            raise TheoryError("ERR_INPUTS", "an execution id is a name", {"reason": "name"})
+        return self._shard + execution_id
 
     async def sweep(self) -> int:
         """Remove what was left unfinished a day ago or longer; how many files."""
         return await self._files.sweep()
 
 
-@dataclass(frozen=True, slots=True)
 class Files:
-    """The stores of a process that owns its home."""
+    """The stores of a process that owns its home, or shards of it."""
 
-    artifacts: JournalledArtifacts
-    scratch: JournalledScratch
+    def __init__(self, overlay: Overlay) -> None:
+        self._overlay = overlay
+        self.artifacts = JournalledArtifacts(overlay)
+        self.scratch = JournalledScratch(overlay)
+
+    def notes(self, shard: str) -> JournalledScratch:
+        """The scratch of one of several shards."""
+        return JournalledScratch(self._overlay, shard)
 
 
 @contextlib.asynccontextmanager
@@ -276,11 +307,11 @@ async def open_files(home: Home, disk: Disk | None = None) -> AsyncIterator[File
     `ERR_STORAGE`.
     """
     artifacts = FileArtifacts(home.artifacts, disk=disk)
-    overlay = Overlay(home.journals, artifacts, FileScratch(home.scratch, disk=disk), disk)
+    overlay = Overlay(home.journals, artifacts, _scratches(home, disk), disk)
     await overlay.adopt()
     advancing = asyncio.create_task(_keep_advancing(overlay))
     try:
-        yield Files(JournalledArtifacts(overlay), JournalledScratch(overlay))
+        yield Files(overlay)
     finally:
         advancing.cancel()
         await asyncio.wait({advancing})
@@ -294,8 +325,16 @@ async def open_files(home: Home, disk: Disk | None = None) -> AsyncIterator[File
 
 def reading(home: Home) -> JournalledArtifacts:
     """The artifacts of a home beside the process that owns it; for questions alone."""
-    files, notes = FileArtifacts(home.artifacts), FileScratch(home.scratch)
-    return JournalledArtifacts(Overlay(home.journals, files, notes))
+    overlay = Overlay(home.journals, FileArtifacts(home.artifacts), _scratches(home, None))
+    return JournalledArtifacts(overlay)
+
+
+def _scratches(home: Home, disk: Disk | None) -> Callable[[str], FileScratch]:
+    def scratch(shard: str) -> FileScratch:
+        place = open_shard(home, shard) if shard else home
+        return FileScratch(place.scratch, disk=disk)
+
+    return scratch
 
 
 async def _keep_advancing(overlay: Overlay) -> None:
@@ -312,9 +351,3 @@ async def _joined(begun: bytearray, rest: AsyncIterator[bytes]) -> AsyncIterator
     yield bytes(begun)
     async for chunk in rest:
         yield chunk
-
-
-def _named(execution_id: str) -> str:
-    if not is_name(execution_id):
-        raise TheoryError("ERR_INPUTS", "an execution id is a name", {"reason": "name"})
-    return execution_id

@@ -24,7 +24,8 @@ def own(tmp_path: Path) -> Home:
 
 def overlay(own: Home, disk: Disk | None = None) -> Overlay:
     """A process at work; what it does not close is left as a crash leaves it."""
-    return Overlay(own.journals, FileArtifacts(own.artifacts), FileScratch(own.scratch), disk)
+    artifacts = FileArtifacts(own.artifacts)
+    return Overlay(own.journals, artifacts, lambda _: FileScratch(own.scratch), disk)
 
 
 def journals(own: Home) -> list[Path]:
@@ -60,7 +61,7 @@ def test_a_record_that_is_not_whole_ends_the_journal() -> None:
 async def test_many_writes_at_once_wait_for_the_disk_together(own: Home) -> None:
     disk = Counting()
     here = overlay(own, disk)
-    await asyncio.gather(*(here.save(f"x{n}", b"note") for n in range(100)))
+    await asyncio.gather(*(here.save(f"/x{n}", b"note") for n in range(100)))
     assert disk.syncs <= 2
     assert len(here.notes) == 100
     here.journal.close()
@@ -69,10 +70,10 @@ async def test_many_writes_at_once_wait_for_the_disk_together(own: Home) -> None
 async def test_what_was_answered_is_there_after_a_crash(own: Home) -> None:
     here = overlay(own)
     await here.put(b"receipt", digest(b"receipt"))
-    await here.save("x1", b"outcome")
-    await here.save("x2", b"outcome")
-    await here.drop("x2")
-    await here.save("x3", b"outcome")
+    await here.save("/x1", b"outcome")
+    await here.save("/x2", b"outcome")
+    await here.drop("/x2")
+    await here.save("/x3", b"outcome")
     here.journal.close()
     async with open_files(own) as files:
         assert await files.artifacts.get(digest(b"receipt")) == b"receipt"
@@ -111,7 +112,7 @@ async def test_another_process_reads_what_only_a_journal_has(own: Home) -> None:
 
 async def test_nobody_adopts_the_journal_of_a_living_process(own: Home) -> None:
     here = overlay(own)
-    await here.save("x1", b"outcome")
+    await here.save("/x1", b"outcome")
     async with open_files(own) as files:
         assert await files.scratch.names() == ()
         assert await files.scratch.load("x1") == b"outcome"
@@ -122,24 +123,59 @@ async def test_nobody_adopts_the_journal_of_a_living_process(own: Home) -> None:
 async def test_a_journal_goes_once_its_files_are_synced(own: Home) -> None:
     here = overlay(own)
     await here.put(b"a", digest(b"a"))
-    await here.save("x1", b"outcome")
+    await here.save("/x1", b"outcome")
     await here.advance()
     assert len(journals(own)) == 1
     await here.settle(all_of=True)
     assert journals(own) == []
-    await here.drop("x1")
+    await here.drop("/x1")
     assert await FileScratch(own.scratch).names() == ()
 
 
 async def test_a_disk_that_fails_is_said_and_its_file_not_written_again(own: Home) -> None:
     disk = Counting()
     here = overlay(own, disk)
-    await here.save("x1", b"before")
+    await here.save("/x1", b"before")
     disk.fault = OSError(errno.EIO, "no")
     with pytest.raises(TheoryError, match="EIO"):
-        await here.save("x2", b"lost")
-    assert "x2" not in here.notes
+        await here.save("/x2", b"lost")
+    assert "/x2" not in here.notes
     disk.fault = None
-    await here.save("x3", b"after")
+    await here.save("/x3", b"after")
     assert len(journals(own)) == 2
     here.journal.close()
+
+
+async def test_each_shard_finds_its_own_notes_alone(own: Home) -> None:
+    async with open_files(own) as files:
+        one, other = files.notes("s1"), files.notes("s2")
+        await one.save("x1", b"outcome")
+        assert (await one.names(), await other.names()) == (("x1",), ())
+        assert await files.scratch.names() == ()
+        assert await other.load("x1") is None
+    async with open_files(own) as files:
+        assert await files.notes("s1").load("x1") == b"outcome"
+        await files.notes("s1").drop("x1")
+        assert await files.notes("s1").names() == ()
+
+
+async def test_a_file_that_cannot_be_synced_leaves_its_journal_to_the_next_owner(
+    own: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = overlay(own)
+    await here.put(b"kept", digest(b"kept"))
+    await here.advance()
+
+    def fail(_files: object) -> None:
+        raise TheoryError("ERR_STORAGE", "storage unavailable: EIO")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(here.artifacts, "settle", fail)
+        with pytest.raises(TheoryError, match="EIO"):
+            await here.settle(all_of=True)
+    await here.settle(all_of=True)
+    assert len(journals(own)) == 1
+    here.journal.close()
+    async with open_files(own) as files:
+        assert await files.artifacts.get(digest(b"kept")) == b"kept"
+    assert journals(own) == []
