@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from theory_api.domain.evolve import selector
 from theory_api.domain.naming import attempt_id
-from theory_api.domain.state import PlanState
+from theory_api.domain.state import PlanState, TransitionState
 from theory_api.domain.values import Fault
 from theory_api.domain.vector import MAX_AMOUNT, dimensions
 from theory_core import Selector
@@ -34,13 +34,20 @@ def why(state: PlanState, transition: str) -> Blocked | None:
     if entry.terminal:
         return Blocked("transition.ended", f"it has ended: {entry.status}")
     if entry.status == "applying":
-        return Blocked("transition.applying", f"attempt {entry.attempt} is running")
+        return Blocked("transition.applying", _applies(state, entry))
     blocked = _plan_blocks(state)
     if blocked is not None:
         return blocked
     if entry.unmet:
         return _unmet(state, transition)
     return leased(state, expand(state, transition)) or unaffordable(state, entry.proposed.hold)
+
+
+def _applies(state: PlanState, entry: TransitionState) -> str:
+    attempt = state.open.get(entry.execution_id or "")
+    if attempt is not None and attempt.ended == "orphaned":
+        return f"attempt {entry.attempt} was told to stop, and nobody has confirmed that it has"
+    return f"attempt {entry.attempt} is running"
 
 
 def _plan_blocks(state: PlanState) -> Blocked | None:

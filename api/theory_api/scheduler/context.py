@@ -48,6 +48,8 @@ class Pace:
     """How long a confirmed stop may take before the execution counts as orphaned."""
     overtime_s: float = 120.0
     """After a run's own timeout, until it is stopped though its adapter has not returned."""
+    fold_events: int = 500
+    """Events of a plan between two of its kept folds."""
     recovery_s: float = 1.0
     """How long a start waits for decisions about open executions; they go on behind it."""
     recovering: int = 256

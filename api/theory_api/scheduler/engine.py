@@ -107,7 +107,8 @@ class Engine:
             recovery.take(plan.state)
         self._chore(recovery.run())
         if context.folds is not None:
-            self._keeper = Keeper(context.folds, folding, writer.plans, clock)
+            every, keeping = context.pace.fold_events, writer.plans
+            self._keeper = Keeper(context.folds, folding, keeping, clock, every=every)
             self._chore(self._keeper.run())
         if self._verification is not None:
             self._chore(self._verification.run(self.set_aside))

@@ -18,9 +18,6 @@ from theory_core import TheoryError
 
 log = structlog.get_logger(__name__)
 
-EVERY: Final = 500
-"""Events of a plan between two folds; more for a state that has more entries than that."""
-
 SMALL: Final = 1_000
 """Entries of a state that is encoded in one go; what is larger is folded anew beside the writer."""
 
@@ -42,7 +39,7 @@ class Keeper:
     """
 
     def __init__(
-        self, folds: FoldStore, folding: Folding, plans: Plans, clock: Clock, *, every: int = EVERY
+        self, folds: FoldStore, folding: Folding, plans: Plans, clock: Clock, *, every: int
     ) -> None:
         self._folds = folds
         self._folding = folding
@@ -92,7 +89,9 @@ class Keeper:
             await self._put([fold for fold in made if fold is not None])
 
     def _pause(self, folded: Folded) -> int:
-        return max(self._every, size(folded.state))
+        """Events between two folds: as many as a large state has entries, lest folds cost more."""
+        entries = size(folded.state)
+        return self._every if entries <= SMALL else max(self._every, entries)
 
     async def _turn(self) -> None:
         """A few plans that are due; those that have ended need no fold any more."""

@@ -7,6 +7,7 @@ import pytest
 from theory_api.domain import commands as cmd
 from theory_api.domain import events as ev
 from theory_api.domain.decision import Delay
+from theory_api.domain.runnable import why
 from theory_api.domain.tests.book import BROKE, PLAN, Book, output, policy, proposal
 from theory_core import TheoryError
 
@@ -132,6 +133,9 @@ def test_an_attempt_that_nobody_can_confirm_stopped_keeps_its_hold_and_its_lease
     assert book.kinds()[-1] == "execution.orphaned"
     assert book.state.reserved == {"usd_micro": 10}
     assert book.status("a") == "applying"
+    held = why(book.state, "a")
+    assert held is not None
+    assert "nobody has confirmed" in held.reason
     assert book.do(cmd.Orphan(plan=PLAN, execution_id=ident, error=BROKE)).events == ()
     book.finish(book.admit("b"))
     assert book.state.reserved == {"usd_micro": 10}

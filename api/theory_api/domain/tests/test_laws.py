@@ -16,7 +16,8 @@ from theory_api.domain.values import TERMINAL_PLAN
 from theory_core import TheoryError
 
 OFTEN = ("admit", "complete")
-VERBS = (*OFTEN, *OFTEN, *OFTEN, "refuse", "topup", "pause", "resume", "cancel", "conclude")
+SELDOM = ("orphan", "refuse", "topup", "pause", "resume", "cancel", "conclude")
+VERBS = (*OFTEN, *OFTEN, *OFTEN, *SELDOM)
 
 steps = st.tuples(st.sampled_from(VERBS), st.sampled_from(NAMES), st.sampled_from(ENDS), usages)
 limits = st.fixed_dictionaries(

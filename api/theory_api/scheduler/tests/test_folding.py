@@ -174,6 +174,7 @@ async def test_an_engine_keeps_folds_while_it_runs_and_when_it_stops() -> None:
 
     await until(house.clock, until_idle())
     assert seen
+    house.engine._keeper._every = 1
     await house.crash()
     assert len(disk.database.folds) == 1
     second = House(disk=disk, folding=True)

@@ -77,6 +77,7 @@ class World:
             parallel=draw.choice([2, 4, 8]),
             meter_s=draw.choice([20.0, 60.0]),
             poll_s=draw.choice([1.0, 30.0]),
+            fold_events=(5, 50, 500)[seed % 3],
         )
         self.processes: list[Process] = []
         body = canonicalize({"schema": "v1", "params": {"n": 1}})
@@ -246,7 +247,7 @@ class World:
         artifacts = Artifacts(self.blobs, process)
         intakes = MemoryIntakes(artifacts)
         reads = Reads(self.database, process)
-        shelf = Shelf(self.registry)
+        shelf, truth = Shelf(self.registry), Truth(self.database, process)
         context = Context(
             world=reads,
             artifacts=artifacts,
@@ -257,8 +258,8 @@ class World:
             clock=process.clock,
             platform="amd64",
             pace=self.pace,
+            folds=truth.folds,
         )
-        truth = Truth(self.database, process)
         process.engine = Engine(truth, reads, context, shard=SHARD, owner=process.name)
         process.plans = PlanCommands(process.engine, artifacts, shelf, ci=False)
         self.processes.append(process)
