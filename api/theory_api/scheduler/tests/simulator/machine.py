@@ -70,6 +70,11 @@ class Machine:
             return Standing.ABSENT
         return Standing.GONE if job.until is not None else Standing.RUNNING
 
+    def running(self, name: str) -> bool:
+        """Whether anything of an execution still runs."""
+        job = self.jobs.get(name)
+        return job is not None and job.until is None
+
     def usage(self, name: str, now: float) -> dict[str, int]:
         """What was measured outside the processor."""
         job = self.jobs.get(name)

@@ -237,6 +237,8 @@ class Scratch(MemoryScratch):
             await self._process.die()
         if self._chance.fault("report", "duplicate: outcome reported again"):
             self._process.world.repeat(outcome)
+            self._chance.soon("commit")
+            await self._chance.lag(least=True)
         if fault is not None:
             raise full("the answer to a note was lost")
 
