@@ -16,7 +16,7 @@ GAPS: Final = {
     "world": 250,
     "artifacts": 130,
     "scratch": 50,
-    "report": 6,
+    "report": 5,
     "invoke": 14,
     "adapter": 80,
     "run": 10,
@@ -79,9 +79,9 @@ class Chance:
         if self.draw.random() < COMPANY:
             self.soon(self.draw.choice(list(self._until)))
 
-    def soon(self, place: str) -> None:
+    def soon(self, place: str, *, within: int = 4) -> None:
         """Have the next fault at a place within its next operations."""
-        self._until[place] = min(self._until[place], self.draw.randint(1, 4))
+        self._until[place] = min(self._until[place], self.draw.randint(1, within))
 
     def law(self, holds: bool, otherwise: str) -> None:  # noqa: FBT001
         """Raise the alarm where a law is broken; whoever catches the error cannot stop that."""
