@@ -10,9 +10,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CORE := Cargo.toml Cargo.lock core-rs/pyproject.toml $(shell find core-rs -name tests -prune -o \
 	-type f \( -name '*.rs' -o -name 'Cargo.toml' -o -path '*/python/*.py*' \) -not -path '*/__pycache__/*' -print)
 RUNTIME := processors/runtime/pyproject.toml $(shell find processors/runtime/theory_runtime -name '*.py')
+SIMULATOR := $(BIN)/python -W error -m theory_api.scheduler.tests.simulator
 PROCESSORS := $(dir $(wildcard processors/*/*/*/provider.py))
 
-.PHONY: help setup run dev test lint docs reference lock nightly clean
+.PHONY: help setup run dev test lint docs reference lock nightly soak clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,8 +51,12 @@ lock: dev ## resolve the control plane's requirements anew
 	$(BIN)/python api/lock.py
 
 nightly: dev ## the slow tests at their full counts
+	$(SIMULATOR) --seeds 0..1999 --twice 2000
 	THEORY_KILLS=100 $(BIN)/pytest -q -m slow
 	PROPTEST_CASES=100000 cargo test --quiet --release --locked -p theory-core --test fuzz --test laws
+
+soak: dev ## simulate seed after seed until interrupted; FROM=2000 is the first
+	$(SIMULATOR) --soak --seeds $(or $(FROM),2000)
 
 clean: ## remove what was built
 	rm -rf $(VENV) dist target docs/build

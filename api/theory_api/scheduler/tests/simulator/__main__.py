@@ -33,7 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--soak", action="store_true", help="go on from A until interrupted")
     parser.add_argument("--minutes", type=float, help="begin no seed after this time")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes")
-    parser.add_argument("--twice", action="store_true", help="run each twice, compare the traces")
+    parser.add_argument("--twice", type=int, default=0, help="run the first N twice, and compare")
     parser.add_argument("--first", action="store_true", help="stop at the first failure")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -46,9 +46,9 @@ def main() -> int:
         work()
         return 0
     console = Console()
-    total = None if asked.soak else len(asked.seeds) * (2 if asked.twice else 1)
+    total = None if asked.soak else len(asked.seeds) + min(asked.twice, len(asked.seeds))
     seeds: Iterable[int] = itertools.count(asked.seeds.start) if asked.soak else asked.seeds
-    fleet = Fleet(seeds, jobs=asked.jobs, twice=asked.twice and not asked.soak)
+    fleet = Fleet(seeds, jobs=asked.jobs, twice=asked.twice)
     outcomes: list[Outcome] = []
     since, code = time.monotonic(), 0
     bar = Progress(

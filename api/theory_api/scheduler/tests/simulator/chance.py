@@ -16,12 +16,15 @@ GAPS: Final = {
     "world": 250,
     "artifacts": 130,
     "scratch": 50,
-    "report": 12,
+    "report": 5,
     "invoke": 14,
     "adapter": 80,
     "run": 10,
 }
 """Place -> operations between two faults there, on average."""
+
+COMPANY: Final = 0.35
+"""Share of faults that are soon followed by another one, somewhere."""
 
 
 class ViolationError(AssertionError):
@@ -73,6 +76,12 @@ class Chance:
         self.counts[kind] += 1
         if self.counts.total() >= self._most:
             self.calm = True
+        if self.draw.random() < COMPANY:
+            self.soon(self.draw.choice(list(self._until)))
+
+    def soon(self, place: str, *, within: int = 4) -> None:
+        """Have the next fault at a place within its next operations."""
+        self._until[place] = min(self._until[place], self.draw.randint(1, within))
 
     def law(self, holds: bool, otherwise: str) -> None:  # noqa: FBT001
         """Raise the alarm where a law is broken; whoever catches the error cannot stop that."""

@@ -102,7 +102,7 @@ class Client:
         await self._command(
             draw.choices(
                 [self._pause, self._resume, self._top_up, self._propose, self._cancel],
-                [4, 6, 6, 5, 0.15],
+                [4, 8, 4, 5, 0.15],
             )[0]
         )
 
@@ -185,13 +185,16 @@ class Client:
 
 
 async def repeat(world: World, note: bytes) -> None:
-    """Report an outcome once more: soon, or when its transition may be at another attempt."""
+    """Report an outcome again: soon, and while its transition may be at another attempt."""
     outcome = decode(note)
-    await asyncio.sleep(world.chance.draw.choice([0, 1, 60, 3600]))
     plan = world.oracle.homes[outcome.execution_id]
     command = outcome.command(plan, ())
-    process = world.anyone()
-    try:
-        await process.ask(lambda: process.engine.submit(command), patience_s=PATIENCE_S)
-    except (HungUpError, TheoryError) as error:
-        world.chance.note("repeat refused", getattr(error, "code", "hung up"))
+    pauses = [0.0] if outcome.outcome == "succeeded" else [0.0, 60.0, 240.0]
+    for pause_s in pauses:
+        await asyncio.sleep(pause_s * world.chance.draw.random())
+        process = world.anyone()
+        submit = partial(process.engine.submit, command)
+        try:
+            await process.ask(submit, patience_s=PATIENCE_S)
+        except (HungUpError, TheoryError) as error:
+            world.chance.note("repeat refused", getattr(error, "code", "hung up"))

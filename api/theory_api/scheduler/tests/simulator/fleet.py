@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import os
 import queue
 import subprocess
@@ -61,12 +62,14 @@ def work() -> None:
 class Fleet:
     """Workers that take seeds until there are none, or until told to stop."""
 
-    def __init__(self, seeds: Iterable[int], *, jobs: int, twice: bool) -> None:
-        """With `twice`, each seed is run by two workers that hash differently."""
+    def __init__(self, seeds: Iterable[int], *, jobs: int, twice: int = 0) -> None:
+        """The first `twice` seeds are run by two workers, which hash differently."""
+        rest = iter(seeds)
+        both = list(itertools.islice(rest, twice))
         self._lock = threading.Lock()
-        lanes = 2 if twice else 1
-        self._seeds = [iter(seeds)] if lanes == 1 else _split(seeds)
-        self._jobs = max(jobs, lanes)
+        self._lanes = [iter(both), iter(both)]
+        self._rest = rest
+        self._jobs = max(jobs, 2 if both else 1)
         self._done: queue.Queue[Outcome | None] = queue.Queue()
         self._stopped = False
 
@@ -92,7 +95,9 @@ class Fleet:
 
     def _next(self, lane: int) -> int | None:
         with self._lock:
-            return None if self._stopped else next(self._seeds[lane], None)
+            if self._stopped:
+                return None
+            return next(itertools.chain(self._lanes[lane], self._rest), None)
 
     def _serve(self, number: int) -> None:
         """One worker process; it hashes texts by a seed of its own."""
@@ -103,7 +108,7 @@ class Fleet:
             with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe) as worker:
                 assert worker.stdin is not None
                 assert worker.stdout is not None
-                while (seed := self._next(number % len(self._seeds))) is not None:
+                while (seed := self._next(number % 2)) is not None:
                     worker.stdin.write(f"{seed}\n".encode())
                     worker.stdin.flush()
                     self._done.put(_read(worker.stdout.readline(), seed))
@@ -118,11 +123,6 @@ def _read(line: bytes, seed: int) -> Outcome:
     for name in ("simulated_s", "real_s"):
         fields[name] /= 1000
     return Outcome(**fields)
-
-
-def _split(seeds: Iterable[int]) -> list[Iterator[int]]:
-    found = list(seeds)
-    return [iter(found), iter(found)]
 
 
 def differing(outcomes: Iterable[Outcome]) -> dict[int, set[str]]:

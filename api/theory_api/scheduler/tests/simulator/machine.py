@@ -57,6 +57,10 @@ class Machine:
 
     def __init__(self, chance: Chance) -> None:
         self.chance = chance
+        self.attaching = chance.draw.random() < 0.4
+        """Whether work goes on without its owner, for the next one to take up."""
+        self.offered: set[str] = set()
+        """Executions that a later owner was told it may take up."""
         self.jobs: dict[str, Job] = {}
         self.fenced: set[str] = set()
         """Executions that a later owner was told never started: they never will."""
@@ -68,7 +72,17 @@ class Machine:
         if job is None:
             self.fenced.add(name)
             return Standing.ABSENT
-        return Standing.GONE if job.until is not None else Standing.RUNNING
+        if job.until is not None:
+            return Standing.GONE
+        if not self.attaching:
+            return Standing.RUNNING
+        self.offered.add(name)
+        return Standing.ATTACHABLE
+
+    def running(self, name: str) -> bool:
+        """Whether anything of an execution still runs."""
+        job = self.jobs.get(name)
+        return job is not None and job.until is None
 
     def usage(self, name: str, now: float) -> dict[str, int]:
         """What was measured outside the processor."""
@@ -153,6 +167,11 @@ class Places:
         machine, loop, name = self._machine, self._process.world.loop, run.execution_id
         if name in machine.fenced:
             return None
+        if name in machine.offered:
+            taken = machine.jobs[name]
+            taken.run.adapter, taken.run.on_frame = run.adapter, run.on_frame
+            self._mine[name] = None
+            return taken
         self._chance.law(name not in machine.jobs, f"{name} was dispatched twice")
         self._process.oracle.dispatched(name)
         mischief = given or self._chance.fault("run", *MISCHIEF) or ""

@@ -186,6 +186,13 @@ class Model:
             self.law(amount <= room, f"{dimension}: {amount} reserved, {room} were free")
         attempt.hold = dict(hold)
 
+    def _hopeless(self, step: Step) -> bool:
+        """Whether a hold would not fit even if every other one came back."""
+        return any(
+            amount > self.limit.get(dimension, MOST) - self.spent.get(dimension, 0)
+            for dimension, amount in step.ask.items()
+        )
+
     def _settle(self, attempt: Attempt, data: Mapping[str, Any]) -> None:
         hold = attempt.hold or {}
         self.law(hold == data["hold"], "a settle of another hold")
@@ -220,6 +227,8 @@ class Model:
             because = self.steps[data["because"]].status
             self.law(because in OVER - {"succeeded"}, f"skipped because of one that is {because}")
         elif what == "refused":
+            for_want = data["error"]["code"] == "ERR_BUDGET_EXCEEDED"
+            self.law(not for_want or self._hopeless(step), "refused although its hold may fit")
             self.doomed |= self.rules["on_refused"] == "fail"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -57,6 +57,8 @@ class Oracle:
         """Execution -> epoch in which its outcome was first noted."""
         self.late: set[int] = set()
         """Epochs with a commit that arrived after its writer had given it up."""
+        self.running: Callable[[str], bool] = lambda _name: False
+        """Whether the machine still runs an execution."""
         self.promises: list[Promise] = []
         self.commits = 0
         self.moved = 0.0
@@ -126,6 +128,8 @@ class Oracle:
         if event.kind == "execution.orphaned":
             known = self._noted.get(data["execution_id"], epoch) < epoch
             self._law(not known, f"{where}: its outcome had been noted before")
+        if event.kind in {"budget.settled", "budget.voided"}:
+            self._law(not self.running(data["execution_id"]), f"{where}: it still runs")
         if event.kind == "budget.voided":
             self._law(data["execution_id"] not in self.started, f"{where}: it ran all the same")
         self._law(not model.broken, f"{where}: {'; '.join(model.broken)}")

@@ -237,6 +237,8 @@ class Scratch(MemoryScratch):
             await self._process.die()
         if self._chance.fault("report", "duplicate: outcome reported again"):
             self._process.world.repeat(outcome)
+            self._chance.soon("commit", within=2)
+            await asyncio.sleep(self._chance.draw.choice([0, 0.01, 0.1, 1]))
         if fault is not None:
             raise full("the answer to a note was lost")
 

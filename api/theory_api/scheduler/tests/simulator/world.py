@@ -69,6 +69,7 @@ class World:
         self.notes: dict[str, bytes] = {}
         self.oracle = Oracle(self.database, self.blobs, self.chance)
         self.machine = Machine(self.chance)
+        self.oracle.running = self.machine.running
         self.owner = Owner("world")
         self.skew_s = 0.0
         self.registry = registry
@@ -177,8 +178,8 @@ class World:
 
     def _cleared(self) -> None:
         """Law: no execution outlives its settlement for good."""
-        for name, job in self.machine.jobs.items():
-            self.chance.law(job.until is not None, f"{name} still runs")
+        for name in self.machine.jobs:
+            self.chance.law(not self.machine.running(name), f"{name} still runs")
 
     # -- processes --------------------------------------------------------------------------
 
