@@ -53,6 +53,15 @@ def test_equal_paths_are_interchangeable() -> None:
     assert WorldPath(path) == path
 
 
+def test_the_uri_of_the_longest_path_is_an_address() -> None:
+    longest = f"{ROOT}/artifacts/" + "/".join(["a" * 199] * 5)
+    path = WorldPath(longest + "b" * (1024 - len(longest)))
+    assert (len(str(path)), len(path.uri)) == (1024, 1025)
+    assert WorldPath(path.uri) == WorldPath(str(path)) == path
+    with pytest.raises(TheoryError, match="ERR_PATH_TOO_LONG"):
+        WorldPath(path.uri + "b")
+
+
 def test_a_path_is_frozen() -> None:
     path: Any = WorldPath(f"{ROOT}/plan")
     for name in ("tenant", "segments", "new"):

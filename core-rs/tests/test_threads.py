@@ -85,3 +85,24 @@ def test_containers_that_others_change_meanwhile_give_an_answer_or_the_one_excep
         stop.set()
         thread.join()
         sys.setswitchinterval(interval)
+
+
+def test_a_long_text_lets_other_threads_run_while_it_is_read() -> None:
+    text = b"[" + b"[]," * 1_000_000 + b"0]"
+    ticks: list[int] = []
+    stop = threading.Event()
+
+    def tick() -> None:
+        while not stop.wait(0.001):
+            ticks.append(len(ticks))
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    try:
+        before = len(ticks)
+        theory_core.loads_strict(text)
+        during = len(ticks) - before
+    finally:
+        stop.set()
+        thread.join()
+    assert during > 2

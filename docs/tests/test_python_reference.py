@@ -24,3 +24,9 @@ def test_each_generated_page_is_shown_somewhere() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in sources)
     hidden = [path.name for path in GENERATED.iterdir() if f"_generated/{path.name}" not in text]
     assert hidden == []
+
+
+def test_every_public_name_stands_in_a_decision_record() -> None:
+    records = (DOCS / "source" / "adr").glob("[0-9]*.md")
+    said = "".join(record.read_text(encoding="utf-8") for record in records)
+    assert [name for name in theory_core.__all__ if f"`{name}`" not in said] == []
