@@ -93,7 +93,8 @@ def _admitted(state: PlanState, event: ev.TransitionAdmitted) -> None:
 
 
 def _reserved(state: PlanState, event: ev.BudgetReserved) -> None:
-    state.open[event.execution_id].hold = dict(event.hold)
+    attempt = state.open[event.execution_id]
+    attempt.hold, attempt.epoch = dict(event.hold), event.epoch
     state.reserved = add(state.reserved, event.hold)
 
 

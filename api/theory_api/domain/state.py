@@ -33,6 +33,8 @@ class Attempting:
     """Cid of the resolved inputs document."""
     inputs_hash: str = ""
     adapter: str = ""
+    epoch: int = 0
+    """Whose admission it was: the writer with this epoch starts it, nobody else."""
     ended: str | None = None
     """`succeeded`, `failed`, `cancelled`, `orphaned` once its end is in the ledger."""
 

@@ -183,10 +183,14 @@ class Runner:
                 self._look_again(plan, desk, self._context.pace.poll_s)
 
     def _catch_up(self, state: PlanState, desk: Desk) -> None:
-        """Carry out the effects of commits whose success nobody learned."""
+        """Carry out the effects of commits whose success nobody learned.
+
+        Law: an admission that a later owner made is not this one's to start.
+        """
         doubtful, desk.doubtful = desk.doubtful, set()
         for name in sorted(doubtful & state.open.keys()):
-            if name not in self._running:
+            mine = state.open[name].epoch == self._writer.epoch
+            if mine and name not in self._running:
                 self.begin(state, name)
         if state.cancel is not None:
             for name in sorted(self._running & state.open.keys()):
