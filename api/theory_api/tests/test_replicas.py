@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import statistics
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from theory_api.tests.postgres import Cluster
 from theory_api.tests.proxy import Proxy
-from theory_api.tests.serving import COUNT, Grid, Node, grid
-from theory_api.tests.test_serve import request
+from theory_api.tests.serving import COUNT, Grid, Node, grid, kept
+from theory_api.tests.test_serve import TEXT, document, request
 
 ROUNDS = int(os.environ.get("THEORY_TAKEOVERS", "2"))
 WITHIN_S = 10.0
@@ -150,3 +153,55 @@ async def test_a_server_that_is_told_to_stop_is_followed_at_once(servers: Grid) 
     told = [(await node.client.get("/readyz")).json()["shards"] for node in servers.nodes[1:]]
     assert sorted(shard for shards in told for shard in shards) == sorted(owners)
     assert await servers.anomalies() == []
+
+
+async def theory(servers: Grid, *words: str) -> tuple[int, bytes, list[dict[str, Any]]]:
+    """A command beside the servers: exit code, what it printed, what it logged."""
+    options = ("--home", str(servers.home), "--database-url", servers.database)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "theory_api.cli.main", *options, *words),
+        env=kept() | {"THEORY_LOG": "info"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 120)
+    assert process.returncode is not None
+    return process.returncode, out, [json.loads(line) for line in err.splitlines()]
+
+
+async def test_a_command_beside_servers_owns_nothing_and_follows_its_plan(
+    servers: Grid, tmp_path: Path
+) -> None:
+    await servers.settled(3)
+    file, text = tmp_path / "film.json", tmp_path / "text.txt"
+    file.write_text(json.dumps(document("by-hand")))
+    text.write_text(TEXT)
+    apply = ("plan", "apply", str(file), "--attach", f"text={text}", "--json")
+    code, _, logged = await theory(servers, *apply)
+    assert code == 0, logged[-5:]
+    assert "shard.owned" not in {record["event"] for record in logged}
+    code, out, _ = await theory(servers, "doctor", "--json")
+    found = {finding["name"]: finding for finding in json.loads(out)}
+    assert found["shards"]["standing"] == "ok"
+    assert found["shards"]["text"].startswith(f"{COUNT} of {COUNT} are served")
+    for node in servers.nodes:
+        assert await node.end(signal.SIGTERM) == 0
+    code, _, logged = await theory(servers, *apply)
+    assert code == 0
+    assert [record["event"] for record in logged].count("shard.owned") == COUNT
+    assert await servers.owners() == {}
+    assert await servers.anomalies() == []
+
+
+async def test_another_home_or_number_of_shards_is_refused(servers: Grid, tmp_path: Path) -> None:
+    options = ("--database-url", servers.database, "serve", "--port", "0")
+    for home, number in ((tmp_path / "other", "8"), (servers.home, "4")):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "theory_api.cli.main", "--home", str(home), *options),
+            env=kept() | {"THEORY_SHARDS": number},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, err = await asyncio.wait_for(process.communicate(), 60)
+        assert process.returncode == 1
+        assert b"ERR_CONFLICT" in err
