@@ -1,6 +1,6 @@
 """Events per second into the ledger, beside raw inserts of the same rows into a bare table.
 
-    python -m benchmarks.append --store sqlite --database-url postgresql://user@127.0.0.1:5432/postgres
+    python -m benchmarks.append --store sqlite --database-url postgresql://user@127.0.0.1/postgres
 
 Ours: stamped, chained and hashed, projected, fenced and compared with the head, in one transaction.
 Raw: finished rows, one statement, one transaction. Both take turns on one machine and one server.

@@ -155,7 +155,7 @@ async def verified(read: ReadModel, plan: str) -> list[dict[str, Any]]:
             for body, event in zip(events[-len(page) :], page, strict=True)
         ]
     head = await read.plan(plan)
-    report = verify(lines, expect_head=(head.head_seq, head.head_hash))
+    report = verify(lines, expect_head=(head.head_seq, head.head_hash), laws=True)
     if report.fault is not None or not report.anchored:
         message = f"{plan}: {report.fault}"
         raise RuntimeError(message)

@@ -93,6 +93,8 @@ class Runner:
         desk.dirty = True
         if desk.task is None or desk.task.done():
             desk.task = self._spawn(self._tend(plan, desk))
+            # Law: whoever looked and left a place free lets the next one look.
+            desk.task.add_done_callback(lambda _: self._seats.freed())
 
     def blocked(self, plan: str, transition: str) -> Blocked | None:
         """The condition outside the plan's state that holds a candidate, if there is one."""
