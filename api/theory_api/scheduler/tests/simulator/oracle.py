@@ -24,6 +24,9 @@ from theory_core import (
     verify,
 )
 
+PROMPT_S: Final = 1800.0
+"""Simulated time within which an owner that goes on has dispatched what it started."""
+
 EVERY: Final = 40
 """Commits between two replays of the ledgers against the projections."""
 
@@ -57,6 +60,9 @@ class Oracle:
         """Execution -> epoch in which its outcome was first noted."""
         self.late: set[int] = set()
         """Epochs with a commit that arrived after its writer had given it up."""
+        self._begun: dict[str, tuple[int, float]] = {}
+        """Execution that is not dispatched yet -> the epoch that started it, and when."""
+        self.now: Callable[[], float] = lambda: 0.0
         self.running: Callable[[str], bool] = lambda _name: False
         """Whether the machine still runs an execution."""
         self.promises: list[Promise] = []
@@ -85,6 +91,7 @@ class Oracle:
         self._law(epoch == self._epoch, f"epoch {epoch} committed after {self._epoch} was claimed")
         for share in batch:
             self._share(share, epoch)
+        self._prompt(epoch)
         for row in idempotency:
             self._chance.note("key", row.key)
             self._law((row.scope, row.key) not in self._keys, f"key {row.key} was used twice")
@@ -92,6 +99,15 @@ class Oracle:
         if self.commits % EVERY == 0:
             for share in batch:
                 self.replay(share.plan)
+
+    def _prompt(self, epoch: int) -> None:
+        """Law: what an owner started it dispatches, or dies; nothing waits for its successor."""
+        for name, (owner, since) in list(self._begun.items()):
+            if owner != epoch or name not in self.models[self.homes[name]].open:
+                del self._begun[name]
+            else:
+                late = self.now() - since > PROMPT_S
+                self._law(not late, f"{name} was started and is not dispatched")
 
     def _share(self, share: Append, epoch: int) -> None:
         tables = self._database.plans[share.plan]
@@ -125,6 +141,7 @@ class Oracle:
             self._law(name == data["execution_id"], f"{where}: it has another attempt's name")
         if event.kind == "execution.started":
             self.homes[data["execution_id"]] = event.plan
+            self._begun[data["execution_id"]] = (epoch, self.now())
         if event.kind == "execution.orphaned":
             known = self._noted.get(data["execution_id"], epoch) < epoch
             self._law(not known, f"{where}: its outcome had been noted before")
@@ -168,6 +185,7 @@ class Oracle:
         open_now = plan is not None and name in self.models[plan].open
         self._law(open_now, f"{name} was dispatched after its end")
         self.started[name] = None
+        self._begun.pop(name, None)
         self._chance.note("dispatch", name)
 
     def answered(self, key: str, answer: Answer) -> None:

@@ -70,6 +70,7 @@ class World:
         self.oracle = Oracle(self.database, self.blobs, self.chance)
         self.machine = Machine(self.chance)
         self.oracle.running = self.machine.running
+        self.oracle.now = self.loop.time
         self.owner = Owner("world")
         self.skew_s = 0.0
         self.registry = registry
