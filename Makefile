@@ -25,7 +25,7 @@ run: setup ## set up, then make a short film of a text (TEXT=file for your own)
 
 dev: $(VENV)/.dev ## what tests, lints and docs need besides
 
-test nightly soak: export THEORY_CACHE ?= $(CURDIR)/.cache/theory
+test nightly siege: export THEORY_CACHE ?= $(CURDIR)/.cache/theory
 test: dev ## the tests, without the slow ones
 	$(BIN)/pytest -q -n 2 -m "not slow"
 	cargo test --quiet --workspace --locked
