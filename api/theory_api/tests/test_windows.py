@@ -36,7 +36,7 @@ ANYWHERE: Final[Windows] = {
     "F1 key read, nothing written": [at_window("key-read", 1)],
     "F5 committed, not answered": [at_window("created", 1)],
     "F8 result, before its settle": [at_window("returned", 4), at_window("noted", 4)],
-    "F10 settled, not published": [at_window("settled", 4)],
+    "F10 settled, not published": [at_window("settled", 3)],
     "F11 writing, naming and syncing of a file": [
         at_window("half-written", 8),
         at_window("unnamed", 3),
@@ -44,10 +44,10 @@ ANYWHERE: Final[Windows] = {
     ],
 }
 SQLITE: Final[Windows] = {
-    "F2 head moved, nothing reserved": [at_window("moved", 4)],
-    "F3 reserved, not committed": [at_window("reserved", 3)],
-    "F4 COMMIT sent, answer unknown": [at_window("commit-sent", 3), at_window("commit-done", 3)],
-    "F9 settle sent, answer lost": [at_window("settle-sent", 4), at_window("settle-done", 4)],
+    "F2 head moved, nothing reserved": [at_window("moved", 3)],
+    "F3 reserved, not committed": [at_window("reserved", 2)],
+    "F4 COMMIT sent, answer unknown": [at_window("commit-sent", 2), at_window("commit-done", 2)],
+    "F9 settle sent, answer lost": [at_window("settle-sent", 3), at_window("settle-done", 3)],
 }
 POSTGRESQL: Final[Windows] = {
     "F2 head moved, nothing reserved": [
@@ -73,8 +73,8 @@ POSTGRESQL: Final[Windows] = {
         on_the_link("budget.settled", send=False, kill=False),
     ],
 }
-LONGER_S: Final = {"F11": 0.6}
-"""Windows that are reached only while plans last: small files are brought into place later."""
+LONGER_S: Final = {"F2": 0.3, "F3": 0.3, "F11": 0.6}
+"""What a processor takes where a plan must last: for a lock to be taken, for files to be laid."""
 PROCESSES: Final[Windows] = {
     "F6 dispatched, not acknowledged": [at_window("dispatched", 4)],
     "F7 artifacts written, no result": [at_window("written", 4)],
