@@ -13,7 +13,7 @@ RUNTIME := processors/runtime/pyproject.toml $(shell find processors/runtime/the
 SIMULATOR := $(BIN)/python -W error -m theory_api.scheduler.tests.simulator
 PROCESSORS := $(dir $(wildcard processors/*/*/*/provider.py))
 
-.PHONY: help setup run dev test lint docs reference lock nightly soak clean
+.PHONY: help setup run dev test lint docs reference lock nightly soak siege clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ run: setup ## set up, then make a short film of a text (TEXT=file for your own)
 
 dev: $(VENV)/.dev ## what tests, lints and docs need besides
 
-test nightly: export THEORY_CACHE ?= $(CURDIR)/.cache/theory
+test nightly siege: export THEORY_CACHE ?= $(CURDIR)/.cache/theory
 test: dev ## the tests, without the slow ones
 	$(BIN)/pytest -q -n 2 -m "not slow"
 	cargo test --quiet --workspace --locked
@@ -52,11 +52,17 @@ lock: dev ## resolve the control plane's requirements anew
 
 nightly: dev ## the slow tests at their full counts
 	$(SIMULATOR) --seeds 0..1999 --twice 2000
-	THEORY_KILLS=100 $(BIN)/pytest -q -m slow
+	THEORY_KILLS=200 THEORY_KILLS_WINDOW=10 THEORY_RESTARTS=10 THEORY_CONTENTION=200 \
+		$(BIN)/pytest -q -m slow
 	PROPTEST_CASES=100000 cargo test --quiet --release --locked -p theory-core --test fuzz --test laws
 
 soak: dev ## simulate seed after seed until interrupted; FROM=2000 is the first
 	$(SIMULATOR) --soak --seeds $(or $(FROM),2000)
+
+siege: dev ## kill, restart and contend with real processes, for about a day
+	THEORY_KILLS=5000 THEORY_KILLS_WINDOW=100 THEORY_RESTARTS=300 THEORY_CONTENTION=20000 \
+		$(BIN)/pytest -q -m slow api/theory_api/tests/test_{windows,restarts,kill}.py \
+		api/theory_api/adapters/tests/test_contention.py
 
 clean: ## remove what was built
 	rm -rf $(VENV) dist target docs/build

@@ -22,6 +22,7 @@ from typing import Any, Final, cast
 from theory_api import settings as configuration
 from theory_api.adapters.files.disk import Disk
 from theory_api.adapters.files.home import Home
+from theory_api.adapters.files.journal import SUFFIX
 from theory_api.adapters.memory.intakes import MemoryIntakes
 from theory_api.adapters.sql.truth import SqliteTruth, connect
 from theory_api.asgi import serve
@@ -140,22 +141,48 @@ class DoomedTruth:
 
 
 class DoomedDisk(Disk):
-    """A disk whose owner dies before a file has all its bytes, or its name, or right after."""
+    """A disk whose owner dies before a file has all its bytes, or its name, or once it has both."""
 
     def __init__(self, fuse: Fuse) -> None:
         self._fuse = fuse
+        self._paths: dict[int, Path] = {}
+        self._noted: set[int] = set()
+
+    def create(self, path: Path, mode: int = 0o600) -> int:
+        handle = super().create(path, mode)
+        self._paths[handle] = path
+        return handle
 
     def write(self, handle: int, data: bytes) -> None:
         if self._fuse.burnt("half-written"):
             super().write(handle, data[: len(data) // 2])
             die()
         super().write(handle, data)
+        if self._journal(handle):
+            self._fuse.reached("unsynced")
+            if b'"measured":' in data:
+                self._noted.add(handle)
+        else:
+            self._fuse.reached("unnamed")
+
+    def sync(self, handle: int) -> None:
+        super().sync(handle)
+        if handle in self._noted:
+            self._noted.discard(handle)
+            self._fuse.reached("noted")
 
     def replace(self, part: Path, path: Path) -> None:
-        self._fuse.reached("unnamed")
         super().replace(part, path)
         if path.suffix == ".note":
             self._fuse.reached("noted")
+
+    def close(self, handle: int) -> None:
+        self._paths.pop(handle, None)
+        super().close(handle)
+
+    def _journal(self, handle: int) -> bool:
+        """Whether what is written there is appended; everything else gets its name when whole."""
+        return handle in self._paths and self._paths[handle].suffix == SUFFIX
 
 
 class DoomedAdapter:

@@ -22,8 +22,11 @@ from theory_core import loads_strict
 ROOT: Final = Path(__file__).resolve().parents[3]
 SERVER: Final = Path(__file__).with_name("doomed_server.py")
 HOSTILE: Final = Path(__file__).parent / "hostile"
-BACK_S: Final = 30.0
+BACK_S: Final = 120.0
 """How long a server may take to be back: the lease of the one before it, and its own start."""
+
+SHARDS: Final = 2
+"""Of a PostgreSQL: one server owns them all, each with an engine of its own."""
 
 ENDINGS: Final = frozenset({"plan.completed", "plan.failed", "plan.cancelled"})
 STEPS: Final = {"a": (), "b": ("a",), "c": ("a",), "d": ("b", "c"), "e": (), "f": ("d", "e")}
@@ -42,6 +45,7 @@ def places(base: Path) -> dict[str, str]:
     return {
         "LANG": "C.UTF-8",
         "THEORY_LOG": "error",
+        "THEORY_SHARDS": str(SHARDS),
         "THEORY_REGISTRY": str(base / "registry"),
         "THEORY_PROCESSORS": str(base / "processors"),
     }
@@ -97,11 +101,13 @@ class Server:
     admin: str = ""
     """The address by which the test reaches a PostgreSQL."""
     url: str = ""
+    owner: str = ""
+    """Under which name the last one owned shards of a PostgreSQL."""
     process: asyncio.subprocess.Process | None = None
     below: list[psutil.Process] = field(default_factory=list)
 
     async def start(self, *, at_once: bool = True) -> None:
-        """Start, again if need be: after a kill the lease of the dead owner has to run out.
+        """Start, and wait until it owns all there is, once the lease of a dead owner has run out.
 
         `at_once` lets it run out without waiting.
         """
@@ -111,6 +117,16 @@ class Server:
         while not await self._started():
             assert asyncio.get_running_loop().time() < until, self._log.read_text()[-4000:]
             await asyncio.sleep(0.3)
+        while self.admin and not await self._owns():
+            assert asyncio.get_running_loop().time() < until, self._log.read_text()[-4000:]
+            await asyncio.sleep(0.05)
+
+    async def _owns(self) -> bool:
+        owners = await fresh_owners(self.admin)
+        if len(owners) < SHARDS or len(set(owners)) > 1 or owners[0] == self.owner:
+            return False
+        self.owner = owners[0]
+        return True
 
     async def _started(self) -> bool:
         command = [sys.executable, str(SERVER), str(self.home), self.database, self.place]
@@ -143,8 +159,12 @@ class Server:
         return self.process
 
     async def _line(self) -> str:
+        """What it says; `TimeoutError` is kept for plans that do not end."""
         assert self.running.stdout is not None
-        return (await asyncio.wait_for(self.running.stdout.readline(), BACK_S)).decode()
+        reading = asyncio.ensure_future(self.running.stdout.readline())
+        await asyncio.wait({reading}, timeout=BACK_S)
+        assert reading.done(), f"it says nothing for {BACK_S} s: {self._log.read_text()[-4000:]}"
+        return reading.result().decode()
 
     async def arm(self, window: str, left: int) -> None:
         """Have it kill itself at the `left`-th arrival at a window from now on."""
@@ -229,7 +249,18 @@ async def expire(admin: str) -> None:
     """Let the lease of a dead owner run out, which takes seconds, at once."""
     connection = await asyncpg.connect(admin)
     try:
-        if await connection.fetchval("SELECT to_regclass('shard_lease') IS NOT NULL"):
-            await connection.execute("UPDATE shard_lease SET renewed_at = 'epoch'")
+        for table in ("shard_lease", "replica"):
+            if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table):
+                await connection.execute(f"UPDATE {table} SET renewed_at = 'epoch'")  # noqa: S608
+    finally:
+        await connection.close()
+
+
+async def fresh_owners(admin: str) -> list[str]:
+    """Who owns a shard by a lease that is fresh: a name for each such shard."""
+    asked = "SELECT owner FROM shard_lease WHERE renewed_at > clock_timestamp() - interval '3 s'"
+    connection = await asyncpg.connect(admin)
+    try:
+        return [row[0] for row in await connection.fetch(asked)]
     finally:
         await connection.close()

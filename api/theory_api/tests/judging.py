@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from theory_api.adapters.files.artifacts import FileArtifacts
 from theory_api.adapters.files.home import Home
+from theory_api.adapters.files.journalled import reading
 from theory_api.adapters.memory.read import MemoryReads
 from theory_api.adapters.memory.truth import MemoryTruth
 from theory_api.domain.events import from_data
@@ -136,7 +136,7 @@ async def rows(read: ReadModel, plan: str) -> dict[str, object]:
 
 async def _artifacts(home: Path, wires: list[Event]) -> list[str]:
     """Law: every artifact that an event names is there, with exactly its bytes."""
-    files = FileArtifacts(Home(home).artifacts)
+    files = reading(Home(home))
     faults = []
     for cid in sorted({cid for wire in wires for cid in _cids(wire["data"])}):
         try:

@@ -30,7 +30,7 @@ TEXT = "A lamp burns in the harbour.\nNobody sails tonight.\nThe keeper writes i
 ROUNDS = max(1, int(os.environ.get("THEORY_KILLS", "20")) // 10)
 """A tenth of all kills at random moments, on each database; test_windows has the others."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 120 * ROUNDS)]
 
 
 @pytest.fixture(scope="module")

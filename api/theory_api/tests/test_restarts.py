@@ -20,7 +20,7 @@ CLIENTS: Final = 4
 RUN_S: Final = 0.05
 """How long a processor takes: a plan is under way for about half a second."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 60 * RESTARTS)]
 
 
 async def _plans(siege: Siege, done: asyncio.Event) -> list[Told]:

@@ -40,7 +40,7 @@ SHARE: Final = 10
 LIMIT: Final = SHARE * ASKED // 2
 SAME_KEY: Final = 50
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 10 * ROUNDS)]
 
 Told = dict[str, str]
 """Contender -> `won`, or the code of its refusal."""
