@@ -44,7 +44,8 @@ fn document() -> impl Strategy<Value = String> {
     ];
     let quoted = string.prop_map(|text| format!("\"{text}\"")).boxed();
     let scalar = prop_oneof![
-        6 => prop::sample::select(vec!["0", "-0", "1e1", "0.5", "true", "null"]).prop_map(str::to_owned),
+        6 => prop::sample::select(vec!["0", "-0", "1e1", "0.5", "true", "null"])
+            .prop_map(str::to_owned),
         6 => quoted.clone(),
         1 => prop::sample::select(vec!["1e999", "\"\u{ffff}\"", "tru", "9007199254740993"])
             .prop_map(str::to_owned),
