@@ -114,7 +114,7 @@ class Ownership:
             tenure.end(orderly=True)
         if self._ends:
             await asyncio.wait(set(self._ends.values()))
-        tasks = {*self._tasks} | ({self._joining} if self._joining else set())
+        tasks = {*self._tasks}
         for task in tasks:
             task.cancel()
         if tasks:
@@ -233,7 +233,7 @@ class Ownership:
 
     def _rejoin(self) -> None:
         if self._joining is None or self._joining.done():
-            self._joining = asyncio.create_task(self._join())
+            self._joining = self._spawn(self._join())
 
     async def _join(self) -> None:
         try:

@@ -185,7 +185,7 @@ class Router:
         pace = self.ownership.pace
         until = self._clock.monotonic() + pace.patience_s
         while True:
-            late = self._clock.monotonic() >= until
+            late = self._clock.monotonic() >= until or self.stopped.is_set()
             if late:
                 await self._inbox.withdraw(ident)
             try:
@@ -196,7 +196,7 @@ class Router:
                 told = None
             if told is not None:
                 return told
-            if late or self.stopped.is_set():
+            if late:
                 message = "nobody answered for this plan in time; ask again"
                 raise TheoryError("ERR_UNAVAILABLE", message, {})
             await news.wait(min(pace.poll_s, max(until - self._clock.monotonic(), 0.0)))

@@ -96,7 +96,11 @@ class Tenure:
             return
         now = self.clock.monotonic()
         self._seen = now if self._seen is None else self._seen
-        if self._renewal is None or self._renewal.done():
+        broken = _fault_of(self._renewal)
+        if broken is not None:
+            self.fault = broken
+            self.end()
+        elif self._renewal is None or self._renewal.done():
             self._asked = now
             self._renewal = asyncio.create_task(self._renew(self.engine.epoch))
         elif self._stale and now - self._asked >= self.pace.renew_s:
@@ -182,3 +186,10 @@ class Tenure:
                 self.end()
         else:
             self.renewed = began
+
+
+def _fault_of(task: asyncio.Task[None] | None) -> BaseException | None:
+    """What a task ended with that it should not have."""
+    if task is None or not task.done() or task.cancelled():
+        return None
+    return task.exception()

@@ -185,6 +185,24 @@ async def test_a_shard_that_cannot_be_taken_up_here_is_served_by_another(ledger:
     assert "s2" in two.ownership.owned
 
 
+async def test_a_renewal_that_breaks_ends_the_tenure_and_not_the_process(ledger: Ledger) -> None:
+    one = await ledger.replica()
+    renew = one.truth.renew
+
+    async def broken(shard: str, epoch: int) -> None:
+        if shard == "s1" and epoch == 1:
+            raise ValueError(shard)
+        await renew(shard, epoch)
+
+    one.truth.renew = broken  # type: ignore[method-assign]
+    await ledger.passes(2.5)
+    assert one.ownership.serving("s1") is None
+    assert one.ownership.faults == {"s1": "ERR_INTERNAL"}
+    await ledger.passes(5)
+    assert one.ownership.owned == ("s0", "s1", "s2", "s3")
+    assert one.router.fault is None
+
+
 async def test_another_number_of_shards_is_refused(ledger: Ledger) -> None:
     await ledger.replica()
     other = Replica(ledger, "other")

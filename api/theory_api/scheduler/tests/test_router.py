@@ -180,6 +180,18 @@ async def test_a_command_that_nobody_takes_is_given_up_and_withdrawn(ledger: Led
     assert set(ledger.mail.entries) == left
 
 
+async def test_a_replica_that_stops_withdraws_what_it_waits_for(ledger: Ledger) -> None:
+    one, two = await pair(ledger)
+    plan = await long(ledger, one, named(two))
+    left = set(ledger.mail.entries)
+    two.inbox.taking.clear()
+    asked = asyncio.ensure_future(code(one.router.submit(topup(plan))))
+    await settle()
+    await ledger.until(one.router.stop())
+    assert await ledger.until(asked) == "ERR_UNAVAILABLE"
+    assert set(ledger.mail.entries) == left
+
+
 async def test_what_a_former_owner_refuses_reaches_nobody(ledger: Ledger) -> None:
     """A process that slept through its lease judges by a state of yesterday."""
     one, two = await pair(ledger)

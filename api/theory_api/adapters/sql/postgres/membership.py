@@ -15,7 +15,7 @@ _ESTABLISH: Final = """
 INSERT INTO constant (name, value) VALUES ('home', $1), ('shards', $2) ON CONFLICT DO NOTHING
 """
 _ESTABLISHED: Final = "SELECT name, value FROM constant"
-_STRANGE: Final = 'SELECT count(*) FROM "plan" WHERE shard <> ALL($1::text[])'
+_STRANGE: Final = "SELECT count(*) FROM shard WHERE id <> ALL($1::text[])"
 _RENEW: Final = """
 INSERT INTO replica AS r (id, renewed_at) VALUES ($1, clock_timestamp())
 ON CONFLICT (id) DO UPDATE SET renewed_at = excluded.renewed_at
