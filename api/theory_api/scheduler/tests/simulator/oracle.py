@@ -59,7 +59,7 @@ class Oracle:
         self._noted: dict[str, int] = {}
         """Execution -> epoch in which its outcome was first noted."""
         self.late: set[int] = set()
-        """Epochs with a commit that arrived after its writer had given it up."""
+        """Epochs whose lease ended, or with a commit that came after its writer gave it up."""
         self._begun: dict[str, tuple[int, float]] = {}
         """Execution that is not dispatched yet -> the epoch that started it, and when."""
         self.now: Callable[[], float] = lambda: 0.0
@@ -78,6 +78,10 @@ class Oracle:
     def overtook(self, epoch: int) -> bool:
         """Whether somebody else has written, or may have, since this epoch began to."""
         return epoch != self._epoch or epoch in self.late
+
+    def expired(self) -> None:
+        """The lease of the newest epoch ended; nobody has claimed another yet."""
+        self.late.add(self._epoch)
 
     def noted(self, name: str) -> None:
         """An outcome is durable."""

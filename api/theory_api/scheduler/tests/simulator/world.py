@@ -189,6 +189,7 @@ class World:
         draw, chance = self.chance.draw, self.chance
         while True:
             self.database.bury(SHARD)
+            self.oracle.expired()
             self.loop.start(self._main(process), process)
             life = asyncio.ensure_future(asyncio.sleep(draw.expovariate(1 / 2400)))
             await asyncio.wait({process.ended, life}, return_when=asyncio.FIRST_COMPLETED)
