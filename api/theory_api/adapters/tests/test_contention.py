@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 import asyncpg
@@ -46,13 +47,26 @@ Told = dict[str, str]
 """Contender -> `won`, or the code of its refusal."""
 
 
-async def outcome(work: Awaitable[object]) -> str:
-    """`won`, or the code of the refusal."""
-    try:
-        await work
-    except TheoryError as error:
-        return error.code
-    return "won"
+async def outcome(ask: Callable[[], Awaitable[object]]) -> str:
+    """`won`, or the code of the refusal; what may work a moment later is asked again."""
+    while True:
+        try:
+            await ask()
+        except TheoryError as error:
+            if error.code != "ERR_UNAVAILABLE":
+                return error.code
+        else:
+            return "won"
+
+
+async def taken(store: PostgresTruth, owner: str) -> int:
+    """The epoch under which a shard was taken from its owner, however many others take it, too."""
+    while True:
+        try:
+            return await store.claim("s0", owner)
+        except TheoryError as error:
+            if error.code != "ERR_UNAVAILABLE":
+                raise
 
 
 def prepared(plan: str) -> tuple[Story, list[Append]]:
@@ -76,8 +90,9 @@ async def begin(store: Any, epoch: int, plan: str) -> None:  # noqa: ANN401 - an
 
 async def contend(store: Any, epoch: int, plan: str, names: list[str]) -> Told:  # noqa: ANN401
     """All of them at once, through one store."""
-    work = [store.append([contender(plan, name)[1]], shard="s0", epoch=epoch) for name in names]
-    return dict(zip(names, await asyncio.gather(*map(outcome, work)), strict=True))
+    appends = [[contender(plan, name)[1]] for name in names]
+    asks = [partial(store.append, append, shard="s0", epoch=epoch) for append in appends]
+    return dict(zip(names, await asyncio.gather(*map(outcome, asks)), strict=True))
 
 
 async def judged(read: ReadModel, plan: str, told: Told) -> list[str]:
@@ -118,13 +133,13 @@ async def test_one_of_64_owners_with_stale_and_competing_epochs_admits(
     found: Counter[str] = Counter()
 
     async def owner(number: int, plan: str) -> Told:
-        epoch = await stores[number].claim("s0", f"o{number}")
+        epoch = await taken(stores[number], f"o{number}")
         names = [f"{number}.{part}" for part in range(EACH)]
         return await contend(stores[number], epoch, plan, names)
 
     for turn in range(ROUNDS):
         plan = f"/world/acme/p{turn}"
-        await begin(stores[0], await stores[0].claim("s0", "o0"), plan)
+        await begin(stores[0], await taken(stores[0], "o0"), plan)
         shares = await asyncio.gather(*(owner(number, plan) for number in range(STORES)))
         told = {name: what for share in shares for name, what in share.items()}
         faults += await judged(read, plan, told)
@@ -238,8 +253,8 @@ async def test_50_requests_with_one_key_have_one_effect(machine: Machine, table:
         for turn in range(ROUNDS):
             row = IdempotencyRow("acme/me", f"k{turn}", "body", b'{"done":true}')
             command = cmd.TopUp(plan=PLAN, by="me", amount={"usd_micro": 1})
-            work = [writer.submit(command, row) for _ in range(SAME_KEY)]
-            told = Counter(await asyncio.gather(*map(outcome, work)))
+            ask = partial(writer.submit, command, row)
+            told = Counter(await asyncio.gather(*(outcome(ask) for _ in range(SAME_KEY))))
             again = await writer.submit(command, row)
             (balance,) = await machine.read.balance(PLAN)
             once = told["won"] == 1 and told["ERR_IDEMPOTENCY_IN_FLIGHT"] == SAME_KEY - 1
