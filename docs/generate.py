@@ -172,10 +172,14 @@ def _schema() -> dict[str, Any]:
     return litestar(doors).openapi_schema.to_schema()
 
 
-def python() -> str:
-    """Every public name of `theory_core` with its contract."""
-    script = runpy.run_path(str(ROOT / "docs" / "python_reference.py"))
-    return cast("str", script["page"]())
+def script(name: str) -> Callable[[], str]:
+    """The page that a script beside this one writes."""
+
+    def page() -> str:
+        found = runpy.run_path(str(ROOT / "docs" / name), run_name="docs")
+        return cast("str", found["page"]())
+
+    return page
 
 
 def limits() -> str:
@@ -244,9 +248,11 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "errors.md": errors,
     "events.md": events,
     "http.md": http,
+    "lifecycle.md": script("lifecycle.py"),
     "limits.md": limits,
     "openapi.json": openapi,
-    "python.md": python,
+    "python.md": script("python_reference.py"),
+    "scenarios.md": script("scenarios.py"),
     "vectors.md": vectors,
 }
 """File of `docs/_generated` -> what writes it."""

@@ -12,6 +12,7 @@ from typing import Final
 import uvicorn
 
 from theory_api.adapters.process.transport import EnvironmentSource
+from theory_api.observability.watchdog import Watchdog
 from theory_api.settings import Settings
 from theory_api.web.access import is_loopback
 from theory_api.web.app import create_app
@@ -49,24 +50,29 @@ async def serve(
         async with open_engine(
             settings, environments=environments, resident=True, seams=seams
         ) as services:
-            server = _Server(_config(create_app(doors(services))))
+            watchdog = Watchdog()
+            server = _Server(_config(create_app(doors(services, watchdog))))
             name = f"[{host}]" if ":" in host else host
             url = f"http://{name}:{listener.getsockname()[1]}"
             with _stopping(server):
-                watch = asyncio.create_task(_watch(services, server))
+                watches = {
+                    asyncio.create_task(_watch(services, server)),
+                    asyncio.create_task(watchdog.run()),
+                }
                 try:
                     server.on_started = lambda: on_ready(url)
                     await server.serve(sockets=[listener])
                 finally:
-                    watch.cancel()
-                    await asyncio.wait({watch})
+                    for watch in watches:
+                        watch.cancel()
+                    await asyncio.wait(watches)
             fault = services.unready()
             if fault is not None:
                 raise fault
 
 
-def doors(services: Services) -> Doors:
-    """What the web is given of the wired services."""
+def doors(services: Services, watchdog: Watchdog) -> Doors:
+    """What the web is given of the wired services, and who tells when they cannot serve."""
     return Doors(
         plans=services.plans,
         queries=services.queries,
@@ -75,7 +81,7 @@ def doors(services: Services) -> Doors:
         key=services.key,
         tenant=services.settings.tenant,
         principal=services.settings.principal,
-        unready=services.unready,
+        unready=lambda: services.unready() or watchdog.fault(),
         version=services.version,
         served=lambda: services.engine.served,
     )

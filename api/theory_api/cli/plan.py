@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 PLAN = "PLAN"
 _POLL_S = 0.2
 
+_DIGITS = 16
+"""Of the largest amount that a ledger can state."""
+
 
 @click.group()
 @shared
@@ -221,6 +224,9 @@ def resume(given: Told, name: str, reason: str) -> int:
 def topup(given: Told, name: str, amounts: tuple[str, ...]) -> int:
     """Raise a plan's limits, in the ledger's units: `theory plan topup film cpu_ms=60000`."""
     amount = dict(_amount(text) for text in amounts)
+    if len(amount) < len(amounts):
+        message = "each dimension is raised once: " + ", ".join(amounts)[:256]
+        raise click.BadParameter(message, param_hint="DIMENSION=AMOUNT")
 
     async def change(services: Services, address: str, by: str) -> None:
         await services.plans.topup(address, by=by, amount=amount)
@@ -230,8 +236,8 @@ def topup(given: Told, name: str, amounts: tuple[str, ...]) -> int:
 
 def _amount(text: str) -> tuple[str, int]:
     dimension, separator, value = text.partition("=")
-    if not (separator and value.isascii() and value.isdigit()):
-        message = f"{text!r} is not DIMENSION=AMOUNT with a whole number"
+    if not (separator and value.isascii() and value.isdigit() and len(value) <= _DIGITS):
+        message = f"{text[:64]!r} is not DIMENSION=AMOUNT with a whole number below 10^{_DIGITS}"
         raise click.BadParameter(message, param_hint="DIMENSION=AMOUNT")
     return dimension, int(value)
 

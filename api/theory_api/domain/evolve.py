@@ -1,4 +1,4 @@
-"""How an event changes the fold of a plan: total, mechanical, without a rule of its own."""
+"""How an event changes the fold of a plan: mechanical; what may happen says the lifecycle."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal
 
 from theory_api.domain import events as ev
+from theory_api.domain.lifecycle import require
 from theory_api.domain.state import Attempting, PlanState, TransitionState
 from theory_api.domain.values import Fault
 from theory_api.domain.vector import add, subtract
@@ -16,12 +17,14 @@ from theory_core import EVENT_VERSION, Selector, TheoryError, loads_strict
 def evolve(state: PlanState, seq: int, event: ev.Event | None) -> PlanState:
     """Apply `event`, which has sequence number `seq`; changes and returns `state`.
 
-    `None` stands for a kind that moves no plan. Raises `TheoryError` `ERR_CHAIN_BROKEN` when
-    `seq` does not follow the last one.
+    `None` stands for a kind that moves no plan. Raises `TheoryError` `ERR_CHAIN_BROKEN`, and
+    changes nothing, when `seq` does not follow the last one or the event cannot follow in `state`.
     """
     if seq != state.seq + 1:
         message = f"event {seq} does not follow event {state.seq}"
         raise TheoryError("ERR_CHAIN_BROKEN", message, {"seq": seq})
+    if event is not None:
+        require(state, event)
     state.seq = seq
     if event is not None:
         apply = _APPLY.get(type(event))

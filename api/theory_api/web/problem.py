@@ -25,6 +25,9 @@ _NOT_ALLOWED: Final = 405
 _UNSUPPORTED: Final = 415
 _SERVER_ERROR: Final = 500
 
+_AGAIN: Final[Mapping[int, str]] = {429: "1", 503: "5"}
+"""Status that passes -> seconds after which to ask again."""
+
 _SAFE_SENTENCES: Final = ("Expected ", "Object missing required field ")
 """Validation sentences that hold types and our own names only, never what the caller sent."""
 
@@ -70,7 +73,7 @@ def answer(
         msgspec.json.encode(body),
         status_code=body.status,
         media_type=MEDIA_TYPE,
-        headers={"cache-control": "no-store", **(headers or {})},
+        headers={"cache-control": "no-store", **_again(body.status), **(headers or {})},
     )
 
 
@@ -89,6 +92,7 @@ async def refuse(
         (b"content-type", MEDIA_TYPE.encode()),
         (b"content-length", str(len(data)).encode()),
         (b"cache-control", b"no-store"),
+        *((name.encode(), value.encode()) for name, value in _again(body.status).items()),
         *headers,
     ]
     kind = "http.response"
@@ -102,6 +106,11 @@ async def refuse(
     if kind != "http.response":
         # The server reports a handshake that never ended unless its connection is gone by now.
         await asyncio.sleep(0)
+
+
+def _again(status: int) -> dict[str, str]:
+    """When to come again, where that helps."""
+    return {"retry-after": _AGAIN[status]} if status in _AGAIN else {}
 
 
 def handlers() -> ExceptionHandlersMap:

@@ -69,6 +69,7 @@ def problem(response: httpx.Response) -> dict[str, Any]:
     return dict(body)
 
 
+@pytest.mark.scenario(8, 97)
 @pytest.mark.parametrize("code", sorted(ERROR_CODES))
 async def test_every_code_has_its_one_status_over_http(
     client: httpx.AsyncClient, service: Failing, code: str
@@ -77,9 +78,11 @@ async def test_every_code_has_its_one_status_over_http(
     response = await client.get("/v1/plans")
     body = problem(response)
     assert response.status_code == ERROR_CODES[code].status
+    assert ("retry-after" in response.headers) == (response.status_code in {429, 503})
     assert (body["code"], body["detail"], body["facts"]) == (code, "what happened", {"fact": 1})
 
 
+@pytest.mark.scenario(95, 97)
 async def test_a_fault_inside_tells_nothing_of_the_inside(
     client: httpx.AsyncClient, service: Failing
 ) -> None:
@@ -92,6 +95,7 @@ async def test_a_fault_inside_tells_nothing_of_the_inside(
     assert "Traceback" not in response.text
 
 
+@pytest.mark.scenario(95)
 @pytest.mark.parametrize(
     "path",
     [
@@ -132,6 +136,7 @@ async def test_a_limit_out_of_range_is_400(client: httpx.AsyncClient, query: str
     assert problem(response)["code"] == "ERR_INPUTS"
 
 
+@pytest.mark.scenario(49, 95)
 @pytest.mark.parametrize(
     ("body", "fragment"),
     [
@@ -156,6 +161,7 @@ async def test_a_body_that_does_not_fit_is_400_without_what_was_sent(
     assert "canary" not in response.text
 
 
+@pytest.mark.scenario(17)
 async def test_health_says_ok_or_why_not(client: httpx.AsyncClient, service: Failing) -> None:
     response = await client.get("/healthz", headers={"authorization": ""})
     assert (response.status_code, response.json()) == (200, {"ok": True})

@@ -12,13 +12,14 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 from websockets.asyncio.server import ServerConnection, unix_serve
 from websockets.typing import Subprotocol
 
 from theory_api.adapters.run_v1 import client as client_module
 from theory_api.adapters.run_v1.client import RunClient, dial_socket, send_control
 from theory_api.adapters.run_v1.health import HealthPace, await_healthy
-from theory_core import RUN_SUBPROTOCOL, TheoryError, digest, encode_frame
+from theory_core import RUN_SUBPROTOCOL, RunProtocol, TheoryError, digest, encode_frame
 
 PREFIX = "/artifacts/outputs/test-deeds-v1/x1/"
 PRINT = "cpu:1;memory:1Gi;platform:amd64;runtime:python3"
@@ -129,6 +130,25 @@ async def test_frames_are_handed_on_in_order_and_the_envelope_returned(
     envelope = await run(path, heard)
     assert envelope["status"] == "success"
     assert [one["seq"] for one in heard] == [0, 1, 2, 3]
+
+
+@pytest.mark.scenario(20)
+async def test_of_two_results_the_first_counts_and_is_told_once(path: str, serve: Serve) -> None:
+    twice = [ack(), result(1), result(2)]
+    await serve(saying(*twice))
+    heard: list[Mapping[str, Any]] = []
+    with capture_logs() as lines:
+        envelope = await run(path, heard)
+    assert envelope["status"] == "success"
+    assert [one["seq"] for one in heard] == [0, 1]
+    assert [line["event"] for line in lines].count("ws.run.settle") == 1
+    protocol = RunProtocol("client")
+    protocol.send("RunOpen", {"role": "client", "execution_id": "x1", "payload": PAYLOAD})
+    for message in twice[:2]:
+        protocol.receive(message)
+    with pytest.raises(TheoryError) as caught:
+        protocol.receive(twice[2])
+    assert (caught.value.code, caught.value.detail["close"]) == ("ERR_WS_PROTOCOL", 1002)
 
 
 async def test_a_gap_is_handed_on(path: str, serve: Serve) -> None:
@@ -264,6 +284,7 @@ async def test_another_subprotocol_is_a_violation(path: str, serve: Serve) -> No
     assert caught.value.code == "ERR_WS_PROTOCOL"
 
 
+@pytest.mark.scenario(55)
 async def test_an_envelope_for_another_prefix_is_refused(path: str, serve: Serve) -> None:
     await serve(saying(ack(), result(1, prefix="/artifacts/outputs/test-deeds-v1/x10/")))
     with pytest.raises(TheoryError) as caught:
