@@ -15,7 +15,8 @@ from theory_api.domain import commands as cmd
 from theory_api.domain.state import PlanState
 from theory_api.domain.tests.book import BROKE, CID, PLAN, creation, policy, proposal
 from theory_api.domain.values import SelectorSpec
-from theory_api.scheduler.writer import Answer, Writer
+from theory_api.scheduler.answer import Answer
+from theory_api.scheduler.writer import Writer
 from theory_core import TheoryError, canonicalize, execution_id, loads_strict, verify
 
 pytestmark = pytest.mark.timeout(300)

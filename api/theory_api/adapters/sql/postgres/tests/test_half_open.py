@@ -10,7 +10,8 @@ from theory_api.adapters.sql.postgres.tests.conftest import Making
 from theory_api.adapters.system.clock import SystemClock
 from theory_api.domain import commands as cmd
 from theory_api.domain.tests.book import PLAN, creation, proposal
-from theory_api.scheduler.writer import Answer, Writer
+from theory_api.scheduler.answer import Answer
+from theory_api.scheduler.writer import Writer
 from theory_api.tests.proxy import Proxy
 from theory_core import TheoryError
 
