@@ -316,6 +316,7 @@ def test_every_public_name_that_takes_something_is_attacked() -> None:
         assert methods - data - {"Hasher.digest"} <= CALLS.keys()
 
 
+@pytest.mark.scenario(45)
 @pytest.mark.parametrize(("name", "place"), places())
 def test_one_exception_type_comes_out(name: str, place: int | str) -> None:
     for hostile in HOSTILE.values():
@@ -345,6 +346,7 @@ def numpy_values() -> list[object]:
     return [*scalars, *arrays, numpy.array([object()]), numpy.array(7), numpy.ma.masked]
 
 
+@pytest.mark.scenario(40)
 @pytest.mark.parametrize(("name", "place"), places())
 def test_numpy_is_no_exception(name: str, place: int | str) -> None:
     for hostile in numpy_values():

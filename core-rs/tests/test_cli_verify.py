@@ -57,6 +57,7 @@ def test_a_head_from_outside_anchors(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.scenario(21)
 def test_a_broken_export_names_the_seq(tmp_path: Path) -> None:
     path, _ = export(tmp_path)
     data = path.read_bytes().replace(b'"seq":2', b'"seq":4')
@@ -95,6 +96,7 @@ def test_a_part_is_judged_behind_the_event_before_it(tmp_path: Path) -> None:
         assert run("-", "--expect-prev", prev, stdin=part).returncode == 0
 
 
+@pytest.mark.scenario(35)
 def test_zero_events_are_sound_only_when_asked_for() -> None:
     assert run("-").returncode == 1
     result = run("-", "--allow-empty")

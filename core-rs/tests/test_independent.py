@@ -68,6 +68,7 @@ def test_both_judge_the_exports_of_the_vectors_alike(case: dict[str, Any], both:
     assert report.ok == (case["result"] == "valid")
 
 
+@pytest.mark.scenario(42)
 def test_both_read_and_write_every_json_vector_alike(independent: ModuleType) -> None:
     for case in cases("json/text.json"):
         text = "".join(piece * count for piece, count in case.get("repeat", []))

@@ -100,6 +100,7 @@ def cycle() -> list[Any]:
     return value
 
 
+@pytest.mark.scenario(43)
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -133,6 +134,7 @@ def test_a_value_has_one_canonical_form(value: object, expected: bytes) -> None:
     assert canonicalize_json(expected) == expected
 
 
+@pytest.mark.scenario(40, 43)
 @pytest.mark.parametrize(
     ("value", "code"),
     [
@@ -190,6 +192,7 @@ def test_a_str_with_a_lone_surrogate_is_refused_at_the_text_door() -> None:
         canonicalize_json('"\ud800"')
 
 
+@pytest.mark.scenario(43)
 def test_a_metaclass_that_raises_changes_nothing() -> None:
     class Meta(type):
         @property
@@ -203,6 +206,7 @@ def test_a_metaclass_that_raises_changes_nothing() -> None:
         canonicalize([Odd()])
 
 
+@pytest.mark.scenario(38)
 def test_errors_repeat_no_input() -> None:
     canary = "CANARY"
     for value in ({canary: math.nan}, [canary, b"CANARY"], {canary: "\ud800"}):
@@ -222,6 +226,7 @@ def test_loaded_values_have_plain_python_types_in_the_order_read() -> None:
     assert value == {"b": [1, 2.0, None, True, "é"], "a": {}, "c": 2.0**53}
 
 
+@pytest.mark.scenario(41)
 def test_a_hostile_text_is_refused_quickly() -> None:
     hostile = [b"[" * 10_000, b'{"a":' * 10_000, b"1" * 1_000_000, b"0." + b"1" * 1_000_000 + b"e"]
     for text in hostile:
@@ -231,6 +236,7 @@ def test_a_hostile_text_is_refused_quickly() -> None:
         assert time.process_time() - start < 0.5
 
 
+@pytest.mark.scenario(41)
 def test_many_members_and_long_texts_are_no_problem() -> None:
     members = {f"n{index}": index for index in range(100_000)}
     assert loads_strict(canonicalize(members)) == members
@@ -238,6 +244,7 @@ def test_many_members_and_long_texts_are_no_problem() -> None:
     assert canonicalize(text) == f'"{text}"'.encode()
 
 
+@pytest.mark.scenario(44)
 def test_values_that_others_change_meanwhile_give_bytes_or_an_error() -> None:
     shared: dict[str, Any] = {"list": list(range(50)), "dict": {}}
     stop = threading.Event()
@@ -333,6 +340,7 @@ def test_whatever_is_passed_gives_bytes_or_the_one_exception(value: object) -> N
         assert canonicalize_json(data) == data
 
 
+@pytest.mark.scenario(45)
 @given(st.binary() | st.text(st.characters(exclude_categories=())))
 def test_whatever_text_is_read_gives_bytes_or_the_one_exception(text: bytes | str) -> None:
     data = outcome(canonicalize_json, text)

@@ -47,6 +47,7 @@ TEXTS = {
 }
 
 
+@pytest.mark.scenario(41)
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells its peaks")
 @pytest.mark.parametrize("kind", ["bytes", "str"])

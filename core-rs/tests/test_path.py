@@ -158,6 +158,7 @@ def expected_lower(row: list[str], special: dict[str, str]) -> str:
     return "".join(chr(int(code, 16)) for code in mapping.split())
 
 
+@pytest.mark.scenario(52)
 @pytest.mark.skipif(
     not (DATA / "UnicodeData.txt").exists(), reason="no published Unicode data here"
 )

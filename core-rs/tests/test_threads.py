@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import pytest
+
 import theory_core
 from theory_core import Chain, Hasher, TheoryError
 
@@ -49,6 +51,7 @@ def test_buffers_that_others_write_meanwhile_give_a_digest() -> None:
         thread.join()
 
 
+@pytest.mark.scenario(44)
 def test_containers_that_others_change_meanwhile_give_an_answer_or_the_one_exception() -> None:
     event: dict[str, Any] = EVENT | {"data": {"list": [], "dict": {}}}
     outputs: list[Any] = []
@@ -87,6 +90,7 @@ def test_containers_that_others_change_meanwhile_give_an_answer_or_the_one_excep
         sys.setswitchinterval(interval)
 
 
+@pytest.mark.scenario(16)
 def test_a_long_text_lets_other_threads_run_while_it_is_read() -> None:
     text = b"[" + b"[]," * 1_000_000 + b"0]"
     ticks: list[int] = []

@@ -50,6 +50,7 @@ def json_answer(case: dict[str, Any]) -> bytes | None:
     return case["canonical"].encode() if "canonical" in case else None
 
 
+@pytest.mark.scenario(37, 38, 39, 42)
 @cases("json/text.json")
 def test_both_doors_answer_a_text_alike(case: dict[str, Any]) -> None:
     text, answer = json_input(case), json_answer(case)
@@ -88,6 +89,7 @@ def test_digests_are_the_published_ones(case: dict[str, Any], tmp_path: Path) ->
     assert theory_core.digest_file(tmp_path / "data") == case["digest"]
 
 
+@pytest.mark.scenario(50, 51, 52, 53)
 @cases("path/canonical.json")
 def test_paths_have_one_canonical_form_or_a_code(case: dict[str, Any]) -> None:
     judge(case, lambda: str(WorldPath(case["path"], case.get("root"))), case.get("canonical"))
@@ -98,6 +100,7 @@ def test_joined_paths_stay_below_their_base(case: dict[str, Any]) -> None:
     judge(case, lambda: str(WorldPath(case["base"]).join(case["rel"])), case.get("canonical"))
 
 
+@pytest.mark.scenario(54)
 @cases("path/template.json")
 def test_write_prefixes_expand_once_or_are_refused(case: dict[str, Any]) -> None:
     template, execution_id, root = case["template"], case["execution_id"], case.get("root")
@@ -108,6 +111,7 @@ def test_write_prefixes_expand_once_or_are_refused(case: dict[str, Any]) -> None
     )
 
 
+@pytest.mark.scenario(50)
 @cases("path/outputs.json")
 def test_outputs_of_one_write_never_stand_in_each_others_way(case: dict[str, Any]) -> None:
     prefix = WorldPath(case["prefix"])
@@ -129,6 +133,7 @@ def test_selectors_overlap_by_segments(case: dict[str, Any]) -> None:
     assert (a.contains(b), a.path.contains(b.path)) == (case["contains"],) * 2
 
 
+@pytest.mark.scenario(54)
 @cases("selector/writable.json")
 def test_processors_write_only_where_they_may(case: dict[str, Any]) -> None:
     judge(case, lambda: theory_core.check_writable(Selector(**case["selector"])), None)

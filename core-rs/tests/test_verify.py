@@ -69,6 +69,7 @@ def test_an_export_is_sound_or_names_its_fault(case: dict[str, Any]) -> None:
     assert report.fault.reason in report.verdict
 
 
+@pytest.mark.scenario(23)
 def test_without_a_head_from_outside_nothing_is_called_verified() -> None:
     assert verify(EXPORT).verdict == "12 events, internally consistent, not anchored"
     assert verify(LINES[:1]).verdict == "1 event, internally consistent, not anchored"
@@ -113,6 +114,7 @@ def test_threads_never_change_the_report(threads: int | None) -> None:
     assert (fault.seq, fault.line, fault.reason) == (2000, 2000, "hash")
 
 
+@pytest.mark.scenario(21)
 @settings(deadline=None)
 @given(place=st.integers(0, len(EXPORT) - 1), mask=st.integers(1, 255), anchor=st.booleans())
 def test_any_changed_byte_names_the_seq_of_its_line(place: int, mask: int, anchor: bool) -> None:  # noqa: FBT001 - drawn

@@ -94,6 +94,7 @@ def test_every_module_says_its_one_job_first() -> None:
     assert not silent
 
 
+@pytest.mark.scenario(102)
 def test_imports_go_down_only() -> None:
     linter = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run(
@@ -143,6 +144,7 @@ def test_time_and_chance_come_through_ports(room: str) -> None:
     assert not found
 
 
+@pytest.mark.scenario(102)
 def test_locks_pin_every_package_by_hash_and_name_no_address() -> None:
     named = [path for path in FILES if re.fullmatch(r"requirements.*\.txt", path.name)]
     locks = [path for path in named if "fixtures" not in path.parts]

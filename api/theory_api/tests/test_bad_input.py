@@ -166,6 +166,7 @@ REFUSED: list[tuple[str, dict[str, Any] | str, str, str]] = [
 ]
 
 
+@pytest.mark.scenario(49, 65)
 @pytest.mark.parametrize(
     ("document", "code", "fragment"),
     [row[1:] for row in REFUSED],
@@ -189,6 +190,7 @@ def test_malformed_json_is_refused_with_its_line(desk: Desk) -> None:
     assert "2" in done.error["message"]
 
 
+@pytest.mark.scenario(65)
 def test_a_budget_too_small_is_refused_before_anything_is_spent(desk: Desk) -> None:
     done = desk.apply(plan("fine", budget={"cpu_ms": 10}))
     assert done.code == 1
@@ -209,6 +211,7 @@ HOSTILE_RUNS = [
 ]
 
 
+@pytest.mark.scenario(50, 55, 73)
 @pytest.mark.parametrize(("how", "code"), HOSTILE_RUNS)
 def test_a_hostile_processor_ends_in_its_code_and_a_settled_budget(
     desk: Desk, how: str, code: str
@@ -229,6 +232,7 @@ def test_a_hostile_processor_ends_in_its_code_and_a_settled_budget(
     assert "canary-7f3a" not in done.out + json.dumps(events)
 
 
+@pytest.mark.scenario(67)
 def test_work_beyond_its_hold_is_stopped_and_booked_as_measured(desk: Desk) -> None:
     document = plan("burn")
     document["transitions"]["step"]["estimate"] = {"cpu_ms": 300, "latency_ms": 60_000}
@@ -252,6 +256,7 @@ def test_overlapping_write_sets_take_turns(desk: Desk) -> None:
     assert turns == ["lease.acquired", "lease.released"] * 2
 
 
+@pytest.mark.scenario(73)
 def test_two_attempts_of_a_hanging_step_are_all_that_is_paid(desk: Desk) -> None:
     done = desk.apply(plan("hang"))
     assert done.error["code"] == "ERR_TIMEOUT"

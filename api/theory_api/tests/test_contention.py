@@ -192,6 +192,7 @@ async def crowd(roomy: Cluster) -> AsyncIterator[Crowding]:
         yield make
 
 
+@pytest.mark.scenario(4)
 async def test_64_schedulers_admit_one_transition_once_on_postgresql(crowd: Crowding) -> None:
     """Scenario 4: its owner gives a shard up, and all of them want it at that moment."""
     for _ in range(ROUNDS):
@@ -210,6 +211,7 @@ async def test_64_schedulers_admit_one_transition_once_on_postgresql(crowd: Crow
         await asyncio.gather(*(one.stop() for one in many))
 
 
+@pytest.mark.scenario(66)
 async def test_200_parallel_reserves_of_a_hundredth_take_a_hundred_on_postgresql(
     crowd: Crowding,
 ) -> None:

@@ -47,6 +47,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(configured) if configured else tmp_path_factory.mktemp("cache")
 
 
+@pytest.mark.scenario(1, 3)
 def test_a_killed_run_ends_like_an_undisturbed_one(
     tmp_path: Path,
     text: Path,

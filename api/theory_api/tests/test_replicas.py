@@ -90,6 +90,7 @@ async def test_a_killed_server_is_followed_by_the_others(
     assert await servers.anomalies() == []
 
 
+@pytest.mark.scenario(6)
 async def test_a_stopped_server_wakes_to_find_its_shards_taken(
     servers: Grid, record_property: Callable[[str, object], None]
 ) -> None:
@@ -115,6 +116,7 @@ async def test_a_stopped_server_wakes_to_find_its_shards_taken(
     assert await servers.anomalies() == []
 
 
+@pytest.mark.scenario(9)
 async def test_a_server_whose_packets_are_dropped_is_followed_by_the_others(
     tmp_path: Path, postgres: Cluster, record_property: Callable[[str, object], None]
 ) -> None:

@@ -50,6 +50,7 @@ async def _restarts(
         done.set()
 
 
+@pytest.mark.scenario(8)
 async def test_plans_go_on_while_postgresql_restarts_again_and_again(
     tmp_path: Path,
     environment: dict[str, str],

@@ -174,6 +174,7 @@ async def test_a_plan_is_driven_to_its_end_through_http_and_websocket_alone(tmp_
         assert len(loads_strict(fetched.content)["shots"]) > 0
 
 
+@pytest.mark.scenario(88)
 async def test_the_same_key_answers_the_first_answer_again_and_runs_nothing_twice(
     tmp_path: Path,
 ) -> None:
@@ -195,6 +196,7 @@ async def test_the_same_key_answers_the_first_answer_again_and_runs_nothing_twic
         assert (kinds(frames).count("plan.created"), len(settles(frames))) == (1, 2)
 
 
+@pytest.mark.scenario(88)
 async def test_a_refused_request_does_not_use_up_its_key(tmp_path: Path) -> None:
     async with served(tmp_path) as server, server.client() as client:
         once = {"Idempotency-Key": "k1"}
@@ -245,6 +247,7 @@ async def test_a_plan_comes_as_yaml_and_a_mistake_in_it_names_its_line(tmp_path:
         await follow(server, "/v1/plans/local/notes")
 
 
+@pytest.mark.scenario(51)
 async def test_artifacts_answer_by_digest_as_lists_and_never_from_elsewhere(tmp_path: Path) -> None:
     data = bytes(range(256)) * 1000
     held = request()
@@ -284,6 +287,7 @@ async def test_artifacts_answer_by_digest_as_lists_and_never_from_elsewhere(tmp_
         await follow(server, path)
 
 
+@pytest.mark.scenario(61)
 async def test_bytes_that_rotted_on_disk_are_refused_and_not_served(tmp_path: Path) -> None:
     held = request()
     held["attachments"]["blob"] = {"text": "the bytes as they were"}
@@ -298,6 +302,7 @@ async def test_bytes_that_rotted_on_disk_are_refused_and_not_served(tmp_path: Pa
         assert (got.status_code, got.json()["code"]) == (500, "ERR_ARTIFACT_DIGEST")
 
 
+@pytest.mark.scenario(46)
 async def test_a_body_above_the_cap_is_413_and_others_are_served_on(tmp_path: Path) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(9):
@@ -314,6 +319,7 @@ async def test_a_body_above_the_cap_is_413_and_others_are_served_on(tmp_path: Pa
         assert (await client.get("/readyz")).json()["shards"] == ["main"]
 
 
+@pytest.mark.scenario(15)
 async def test_a_stopping_server_tells_its_readers_to_come_again(tmp_path: Path) -> None:
     held = waiting()
     async with served(tmp_path) as server, server.client() as client:
@@ -328,6 +334,7 @@ async def test_a_stopping_server_tells_its_readers_to_come_again(tmp_path: Path)
         await asyncio.wait_for(server.task, timeout=20)
 
 
+@pytest.mark.scenario(5)
 async def test_a_second_server_on_the_same_home_is_refused_and_reading_beside_works(
     tmp_path: Path,
 ) -> None:
@@ -363,6 +370,7 @@ async def take_over(home: Path) -> None:
         assert server.task.done()
 
 
+@pytest.mark.scenario(6)
 async def test_a_server_whose_home_another_took_over_stops_and_says_so(tmp_path: Path) -> None:
     with pytest.raises(TheoryError) as caught:
         await take_over(tmp_path)
@@ -384,6 +392,7 @@ async def test_a_port_in_use_is_said_with_what_to_do(tmp_path: Path) -> None:
     assert "--port" in caught.value.message
 
 
+@pytest.mark.scenario(15, 92)
 async def test_a_stopped_server_resumes_what_was_unfinished(tmp_path: Path) -> None:
     async with served(tmp_path) as server, server.client() as client:
         path = (await client.post("/v1/plans", json=request())).headers["location"]

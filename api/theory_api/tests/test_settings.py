@@ -58,6 +58,7 @@ def test_a_person_at_a_terminal_sees_errors_only() -> None:
     assert read({"THEORY_LOG": "debug"}, interactive=True).log_level == "debug"
 
 
+@pytest.mark.scenario(95)
 def test_a_server_s_password_is_in_nothing_that_is_shown() -> None:
     given = "postgresql://u:hunter2@db:5433/theory?sslmode=require&password=hunter2"
     settings = read({"THEORY_DATABASE_URL": given})

@@ -94,6 +94,7 @@ async def _each(siege: Siege, windows: Windows) -> list[tuple[str, int, int]]:
     return told
 
 
+@pytest.mark.scenario(1, 2, 3)
 async def test_a_server_killed_in_any_window_loses_and_doubles_nothing(
     tmp_path: Path,
     environment: dict[str, str],
@@ -114,6 +115,7 @@ async def test_a_server_killed_in_any_window_loses_and_doubles_nothing(
     assert not faults, "\n".join(faults)
 
 
+@pytest.mark.scenario(3)
 async def test_a_server_killed_at_random_moments_loses_and_doubles_nothing(
     tmp_path: Path,
     environment: dict[str, str],

@@ -121,6 +121,7 @@ def tell(table: Table, title: str, found: Counter[str], faults: list[str]) -> No
     table(title, [heads, (ROUNDS, STORES * EACH, *codes, len(faults))])
 
 
+@pytest.mark.scenario(4, 5)
 async def test_one_of_64_owners_with_stale_and_competing_epochs_admits(
     postgres: Cluster, table: Table
 ) -> None:
@@ -151,6 +152,7 @@ async def test_one_of_64_owners_with_stale_and_competing_epochs_admits(
     assert not faults, "\n".join(faults)
 
 
+@pytest.mark.scenario(4)
 async def test_one_of_64_appends_of_one_owner_at_one_head_admits(
     machine: Machine, table: Table
 ) -> None:
@@ -167,6 +169,7 @@ async def test_one_of_64_appends_of_one_owner_at_one_head_admits(
     assert not faults, "\n".join(faults)
 
 
+@pytest.mark.scenario(66)
 async def test_of_200_moves_of_a_hundredth_the_database_lets_100_through(
     postgres: Cluster, table: Table
 ) -> None:
@@ -218,6 +221,7 @@ async def writing(store: Any, epoch: int) -> AsyncIterator[Writer]:  # noqa: ANN
         await asyncio.wait({loop})
 
 
+@pytest.mark.scenario(66)
 async def test_of_200_admissions_of_a_hundredth_the_writer_lets_100_through(
     machine: Machine, table: Table
 ) -> None:
@@ -245,6 +249,7 @@ async def test_of_200_admissions_of_a_hundredth_the_writer_lets_100_through(
     assert not faults
 
 
+@pytest.mark.scenario(88)
 async def test_50_requests_with_one_key_have_one_effect(machine: Machine, table: Table) -> None:
     store, epoch = await claimed(machine)
     faults = 0

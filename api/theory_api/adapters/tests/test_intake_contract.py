@@ -64,12 +64,14 @@ async def test_objects_arrive_are_listed_and_keep_their_bytes(
     assert intakes.received("x1") == expected
 
 
+@pytest.mark.scenario(50)
 async def test_paths_are_canonical_on_arrival(intakes: Intakes) -> None:
     one = await put(intakes, "Outputs/%C3%89t%65%CC%81.TXT", b"x")
     assert one.relpath == "outputs/été.txt"
     await refused("ERR_OUTPUT_DUPLICATE", put(intakes, "outputs/été.txt", b"other"))
 
 
+@pytest.mark.scenario(51, 55)
 @pytest.mark.parametrize(
     "relpath",
     [
@@ -100,6 +102,7 @@ async def test_nothing_arrives_outside_its_place(intakes: Intakes, relpath: str)
     assert intakes.received("x1") == ()
 
 
+@pytest.mark.scenario(62)
 async def test_the_same_bytes_again_answer_the_same(intakes: Intakes) -> None:
     first = await put(intakes, "outputs/a", b"x")
     assert await put(intakes, "outputs/a", b"x") == first
@@ -167,6 +170,7 @@ async def test_an_upload_of_an_earlier_opening_does_not_arrive_in_the_next(
     assert intakes.received("x1") == ()
 
 
+@pytest.mark.scenario(62)
 async def test_of_two_uploads_to_one_path_the_first_complete_one_wins(intakes: Intakes) -> None:
     started, go = asyncio.Event(), asyncio.Event()
 
@@ -183,6 +187,7 @@ async def test_of_two_uploads_to_one_path_the_first_complete_one_wins(intakes: I
     assert intakes.received("x1") == (fast,)
 
 
+@pytest.mark.scenario(59)
 async def test_the_sum_of_all_objects_is_bounded(intakes: Intakes) -> None:
     await begin(intakes, most=10)
     await put(intakes, "outputs/a", b"12345")
@@ -192,6 +197,7 @@ async def test_the_sum_of_all_objects_is_bounded(intakes: Intakes) -> None:
     await refused("ERR_TOO_LARGE", put(intakes, "receipt.json", b"{}"))
 
 
+@pytest.mark.scenario(59)
 async def test_the_number_of_outputs_is_bounded(intakes: MemoryIntakes) -> None:
     most = LIMITS["outputs_per_execution"]
     known = Received("", digest(b""), 0, "text/plain")

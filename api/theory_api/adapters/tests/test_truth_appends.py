@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
 from theory_api.adapters.conftest import Story
 from theory_api.adapters.tests.conftest import Machine, claimed, refused, rows
 from theory_api.domain import events as ev
@@ -24,6 +26,7 @@ async def test_what_was_appended_is_read_back_byte_for_byte(machine: Machine, st
     assert verify(story.export()).fault is None
 
 
+@pytest.mark.scenario(3)
 async def test_a_batch_over_several_plans_is_all_or_nothing(
     machine: Machine, tell: Callable[[str], Story]
 ) -> None:
@@ -43,6 +46,7 @@ async def test_a_batch_over_several_plans_is_all_or_nothing(
     assert await store.idempotency("acme", "k") == request
 
 
+@pytest.mark.scenario(4)
 async def test_a_head_that_moved_is_a_conflict_and_nothing_is_written(
     machine: Machine, story: Story, tell: Callable[[str], Story]
 ) -> None:
@@ -80,6 +84,7 @@ async def test_a_plan_exists_once(
     await refused("ERR_CONFLICT", store.append([lost], shard="s0", epoch=epoch))
 
 
+@pytest.mark.scenario(27)
 async def test_events_that_do_not_follow_each_other_are_refused(
     machine: Machine, story: Story, tell: Callable[[str], Story]
 ) -> None:
@@ -97,6 +102,7 @@ async def test_events_that_do_not_follow_each_other_are_refused(
     assert await store.events(story.plan) == []
 
 
+@pytest.mark.scenario(65, 66)
 async def test_the_database_itself_refuses_a_reserve_beyond_the_limit(
     machine: Machine, story: Story
 ) -> None:
@@ -113,6 +119,7 @@ async def test_the_database_itself_refuses_a_reserve_beyond_the_limit(
     assert await rows(machine.read, story.plan) == before
 
 
+@pytest.mark.scenario(65)
 async def test_a_reserve_that_fills_the_limit_exactly_is_taken(
     machine: Machine, story: Story
 ) -> None:
@@ -126,6 +133,7 @@ async def test_a_reserve_that_fills_the_limit_exactly_is_taken(
     ]
 
 
+@pytest.mark.scenario(67)
 async def test_a_settle_of_more_than_the_hold_is_booked_as_it_is(
     machine: Machine, story: Story
 ) -> None:
@@ -138,6 +146,7 @@ async def test_a_settle_of_more_than_the_hold_is_booked_as_it_is(
     assert (row.limit, row.reserved, row.spent) == (10, 0, 25)
 
 
+@pytest.mark.scenario(65)
 async def test_a_balance_never_becomes_negative(machine: Machine, story: Story) -> None:
     store, epoch = await claimed(machine)
     await store.append([story.created(tokens=10)], shard="s0", epoch=epoch)
@@ -149,6 +158,7 @@ async def test_a_balance_never_becomes_negative(machine: Machine, story: Story) 
     await refused("ERR_BUDGET_EXCEEDED", store.append([unheld], shard="s0", epoch=epoch))
 
 
+@pytest.mark.scenario(70)
 async def test_a_top_up_counts_before_the_moves_of_its_batch(
     machine: Machine, story: Story
 ) -> None:
@@ -181,6 +191,7 @@ async def test_a_projection_with_an_unknown_column_is_refused(
     await refused("ERR_INTERNAL", store.append([pause], shard="s0", epoch=epoch))
 
 
+@pytest.mark.scenario(88)
 async def test_an_answer_is_stored_once(machine: Machine, story: Story) -> None:
     store, epoch = await claimed(machine)
     request = IdempotencyRow("acme", "k", "b3:0", b'{"a":"\x00"}')

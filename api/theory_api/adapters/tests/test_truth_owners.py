@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from theory_api.adapters.conftest import Story
 from theory_api.adapters.tests.conftest import Machine, Store, claimed, refused
 from theory_api.domain import events as ev
 from theory_api.ports.truth import Append
 
 
+@pytest.mark.scenario(5)
 async def test_only_one_process_writes(machine: Machine) -> None:
     first, epoch = await claimed(machine)
     second: Store = machine.store()
@@ -40,6 +43,7 @@ async def test_shards_have_epochs_of_their_own(
     await refused("ERR_CONFLICT", store.append([stray], shard="s0", epoch=2))
 
 
+@pytest.mark.scenario(6)
 async def test_an_owner_whose_epoch_is_over_writes_nothing(machine: Machine, story: Story) -> None:
     zombie, old = await claimed(machine)
     await zombie.append([story.created()], shard="s0", epoch=old)
@@ -80,6 +84,7 @@ async def test_release_and_close_are_idempotent(machine: Machine) -> None:
     assert await machine.store().claim("s0", "o2") == epoch + 2
 
 
+@pytest.mark.scenario(10)
 async def test_a_cancelled_append_is_whole_or_absent(machine: Machine, story: Story) -> None:
     store, epoch = await claimed(machine)
     await store.append([story.created()], shard="s0", epoch=epoch)

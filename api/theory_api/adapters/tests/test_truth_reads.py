@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from theory_api.adapters.conftest import Story
 from theory_api.adapters.tests.conftest import Machine, claimed, refused, rows
 from theory_api.domain import events as ev
@@ -59,6 +61,7 @@ async def test_open_plans_are_those_that_have_not_ended_oldest_first(
     await refused("ERR_NOT_WRITER", machine.store().open_plans("s0"))
 
 
+@pytest.mark.scenario(74)
 async def test_rebuilt_projections_equal_the_live_ones(machine: Machine, story: Story) -> None:
     store, epoch = await claimed(machine)
     hold, actual = {"tokens": 4, "cpu_ms": 9}, {"tokens": 6}

@@ -121,6 +121,7 @@ def readable(desk: Desk, plan: str) -> None:
     assert desk.theory("ledger", "head").code == 0
 
 
+@pytest.mark.scenario(12)
 def test_scenario_12_a_replica_that_misses_the_last_commit_is_not_served(
     kept: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +138,7 @@ def test_scenario_12_a_replica_that_misses_the_last_commit_is_not_served(
     readable(kept, "story")
 
 
+@pytest.mark.scenario(24)
 def test_scenario_24_a_ledger_whose_tail_somebody_cut_is_not_written_to(
     kept: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +157,7 @@ def test_scenario_24_a_ledger_whose_tail_somebody_cut_is_not_written_to(
         refused(kept, words, PLAN, known, known - 3)
 
 
+@pytest.mark.scenario(33)
 def test_scenario_33_yesterdays_backup_is_not_written_to_until_somebody_decides(
     kept: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +178,7 @@ def test_scenario_33_yesterdays_backup_is_not_written_to_until_somebody_decides(
     assert again.json["status"] == "success"
 
 
+@pytest.mark.scenario(23)
 def test_another_event_in_the_place_of_a_kept_one_is_a_regression(
     kept: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

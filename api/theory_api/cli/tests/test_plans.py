@@ -62,6 +62,7 @@ def test_an_export_verifies_anchored_by_a_head_that_was_kept(story: Desk, tmp_pa
         assert anchored.json["anchored"] is True
 
 
+@pytest.mark.scenario(21)
 def test_a_tampered_export_is_named_and_ends_with_1(story: Desk, tmp_path: Path) -> None:
     data = story.theory("ledger", "export", "story").out.replace('"local"', '"vocal"', 1)
     (tmp_path / "bad.ndjson").write_text(data)
@@ -71,6 +72,7 @@ def test_a_tampered_export_is_named_and_ends_with_1(story: Desk, tmp_path: Path)
     assert (printed.json["fault"], printed.json["laws"]) == (fault, "not asked")
 
 
+@pytest.mark.scenario(23)
 def test_a_ledger_that_hides_a_settle_is_named_by_its_law(story: Desk, tmp_path: Path) -> None:
     lines = story.theory("ledger", "export", "story").out.splitlines()
     events = [json.loads(line)["event"] for line in lines]
@@ -90,6 +92,7 @@ def test_a_ledger_that_hides_a_settle_is_named_by_its_law(story: Desk, tmp_path:
     assert sound.out.endswith("events, internally consistent, lawful, not anchored\n")
 
 
+@pytest.mark.scenario(23, 25)
 def test_a_head_of_another_history_is_not_met(story: Desk) -> None:
     head = story.theory("ledger", "head", "story").out.strip()
     seq, _, digest = head.partition(":")

@@ -36,6 +36,7 @@ def drawing(offset: int, mask: int) -> Callable[[int], int]:
     return lambda _below: next(answers)
 
 
+@pytest.mark.scenario(21)
 def test_flips_at_two_hundred_drawn_offsets_each_name_the_right_seq(export: bytes) -> None:
     seed = random.SystemRandom().randrange(2**32)
     draw = random.Random(seed)  # noqa: S311 - chance, not a secret

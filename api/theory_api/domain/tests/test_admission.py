@@ -30,6 +30,7 @@ def _fixed(name: str, path: str, *depends_on: str) -> cmd.Proposal:
     return proposal(name, *depends_on, write_set=(*own, SelectorSpec(kind=kind, path=path)))  # type: ignore[arg-type]
 
 
+@pytest.mark.scenario(65)
 def test_an_ask_that_fits_exactly_is_admitted_and_one_more_waits() -> None:
     tight = [proposal(name, hold={"usd_micro": 50}) for name in "abc"]
     book = Book(*tight)
@@ -45,6 +46,7 @@ def test_an_ask_that_fits_exactly_is_admitted_and_one_more_waits() -> None:
     assert book.state.reserved == {"usd_micro": 100}
 
 
+@pytest.mark.scenario(65)
 def test_an_ask_that_can_never_fit_any_more_is_refused_by_name() -> None:
     book = Book(proposal("a", hold={"usd_micro": 60}), proposal("b", hold={"usd_micro": 50}))
     ident = book.admit("a")
@@ -225,6 +227,7 @@ def test_why_names_the_plan_where_the_plan_is_the_reason() -> None:
     ]
 
 
+@pytest.mark.scenario(65)
 @pytest.mark.parametrize("bad", [-1, 2**53, True, 1.0, "1", None])
 def test_an_amount_is_an_exact_integer_from_zero(bad: object) -> None:
     with pytest.raises(TheoryError, match=r"place\.tokens") as caught:

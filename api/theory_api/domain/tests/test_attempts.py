@@ -80,6 +80,7 @@ def test_attempts_end_where_a_ledger_cannot_name_the_next() -> None:
     assert book.status("a") == "failed"
 
 
+@pytest.mark.scenario(68)
 def test_a_second_report_of_an_attempt_changes_nothing() -> None:
     book = Book(proposal("a"))
     ident = book.admit("a")
@@ -88,6 +89,7 @@ def test_a_second_report_of_an_attempt_changes_nothing() -> None:
     assert book.state.spent == {"usd_micro": 3}
 
 
+@pytest.mark.scenario(68)
 def test_a_report_of_an_attempt_that_is_not_the_newest_is_refused() -> None:
     book = Book(proposal("a"))
     first = book.admit("a")
@@ -98,6 +100,7 @@ def test_a_report_of_an_attempt_that_is_not_the_newest_is_refused() -> None:
     assert caught.value.code == "ERR_CONFLICT"
 
 
+@pytest.mark.scenario(4)
 def test_the_second_of_two_admissions_of_one_attempt_comes_to_nothing() -> None:
     book = Book(proposal("a"))
     command = book.admission("a")
@@ -127,6 +130,7 @@ def _orphaned(book: Book, name: str = "a") -> str:
     return ident
 
 
+@pytest.mark.scenario(69)
 def test_an_attempt_that_nobody_can_confirm_stopped_keeps_its_hold_and_its_leases() -> None:
     book = Book(proposal("a"), proposal("b"), proposal("c", "a"), policy=policy(attempts=1))
     ident = _orphaned(book)

@@ -49,6 +49,7 @@ def test_dates_stay_text() -> None:
     assert parse_document(b"at: 2026-11-21", name="x.yaml") == {"at": "2026-11-21"}
 
 
+@pytest.mark.scenario(37)
 def test_a_duplicate_name_is_refused_where_it_stands_again() -> None:
     assert refused("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n").startswith("5:3 plan.yaml:5:3: duplicate")
     assert refused("{a: 1, a: 2}").startswith("1:8 ")
@@ -96,6 +97,7 @@ def test_nesting_is_refused_one_level_beyond_the_limit() -> None:
     assert parse_document(b"[" * 64 + b"]" * 64, name="x.json")
 
 
+@pytest.mark.scenario(41)
 def test_a_bomb_of_brackets_is_refused_and_crashes_nothing() -> None:
     assert "nested deeper" in refused("[" * 200_000)
     assert "nested deeper" in refused("- " * 200_000)

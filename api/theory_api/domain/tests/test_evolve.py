@@ -67,6 +67,7 @@ def test_an_event_that_does_not_follow_is_refused() -> None:
         assert caught.value.code == "ERR_CHAIN_BROKEN"
 
 
+@pytest.mark.scenario(26, 29)
 @pytest.mark.parametrize("member", [{"plan": "/world/evil/p1"}, {"v": "theory.event.v2"}])
 def test_an_event_of_another_plan_or_version_is_refused(member: dict[str, Any]) -> None:
     body = canonicalize(wire(1, Book(proposal("a")).events[0]) | member)

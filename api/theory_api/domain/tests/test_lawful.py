@@ -150,6 +150,7 @@ def with_an_admission_forged(draw: st.DrawFn, events: list[Wire]) -> Forged:
     return later + 1, [*events[:later], events[place], *events[later:]]
 
 
+@pytest.mark.scenario(23)
 @pytest.mark.parametrize(
     "lie",
     [

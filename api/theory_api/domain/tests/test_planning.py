@@ -212,6 +212,7 @@ def test_a_fault_of_the_plan_says_what_is_wrong(
     assert words in error.message
 
 
+@pytest.mark.scenario(54)
 @pytest.mark.parametrize(
     ("prefix", "code"),
     [
@@ -255,6 +256,7 @@ def test_another_adapter_than_process_may_run_outside_the_build_lane() -> None:
     assert planned({"a": step(adapter="local")}, lane="dev").proposals[0].adapter == "local"
 
 
+@pytest.mark.scenario(49)
 @pytest.mark.parametrize(
     ("changes", "place"),
     [

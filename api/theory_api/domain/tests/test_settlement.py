@@ -16,6 +16,7 @@ AMOUNTS = st.integers(min_value=0, max_value=MAX_AMOUNT)
 VECTORS = st.dictionaries(st.sampled_from(DIMENSIONS), AMOUNTS)
 
 
+@pytest.mark.scenario(72)
 @pytest.mark.parametrize(
     ("measured", "reported", "booked", "basis"),
     [

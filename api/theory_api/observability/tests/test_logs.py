@@ -56,6 +56,7 @@ def test_the_standard_logging_of_libraries_arrives_as_events(stream: io.StringIO
     )
 
 
+@pytest.mark.scenario(96)
 @pytest.mark.parametrize(
     "text",
     [
@@ -76,6 +77,7 @@ def test_control_text_is_escaped_and_reads_back_as_it_was(stream: io.StringIO, t
     assert lines(stream)[0]["text"] == text
 
 
+@pytest.mark.scenario(96)
 @pytest.mark.parametrize(
     "facts",
     [
@@ -92,6 +94,7 @@ def test_no_line_is_longer_than_the_cap(stream: io.StringIO, facts: dict[str, An
     assert lines(stream)[0]["event"] == "note"
 
 
+@pytest.mark.scenario(95)
 def test_an_exception_is_told_with_its_secrets_removed(stream: io.StringIO) -> None:
     def fail() -> None:
         message = "call failed with Authorization: Bearer abcdef123456 and hunter2-hunter2"
@@ -107,6 +110,7 @@ def test_an_exception_is_told_with_its_secrets_removed(stream: io.StringIO) -> N
     assert "RuntimeError" in lines(stream)[0]["exception"]
 
 
+@pytest.mark.scenario(95)
 @pytest.mark.parametrize(
     ("value", "hidden"),
     [

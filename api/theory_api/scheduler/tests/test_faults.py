@@ -25,6 +25,7 @@ FORGERIES: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.scenario(55, 59)
 @pytest.mark.parametrize("forged", FORGERIES)
 async def test_an_envelope_that_lies_is_a_failed_execution(forged: str) -> None:
     changes, words = FORGERIES[forged]
@@ -54,6 +55,7 @@ RECEIPTS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.scenario(72)
 @pytest.mark.parametrize("lie", RECEIPTS)
 async def test_a_receipt_that_lies_is_a_failed_execution(lie: str) -> None:
     async def wrong(run: Run) -> dict[str, Any]:
@@ -77,6 +79,7 @@ async def test_a_receipt_that_lies_is_a_failed_execution(lie: str) -> None:
         assert (own["written_by"], own["status"]) == ("orchestrator", "error")
 
 
+@pytest.mark.scenario(17)
 async def test_a_fault_of_a_store_stops_the_engine_loudly() -> None:
     house = House()
     await house.engine.start()
@@ -92,6 +95,7 @@ async def test_a_fault_of_a_store_stops_the_engine_loudly() -> None:
     await house.engine.stop()
 
 
+@pytest.mark.scenario(6)
 async def test_a_writer_that_was_replaced_stops_and_says_so() -> None:
     house = House()
     await house.engine.start()
@@ -109,6 +113,7 @@ async def test_a_writer_that_was_replaced_stops_and_says_so() -> None:
     await house.engine.stop()
 
 
+@pytest.mark.scenario(2)
 @pytest.mark.parametrize("done", [True, False])
 async def test_a_commit_whose_outcome_is_unknown_is_found_out(done: bool) -> None:  # noqa: FBT001
     lost = TheoryError("ERR_UNAVAILABLE", "the answer was lost", {})
@@ -125,6 +130,7 @@ async def test_a_commit_whose_outcome_is_unknown_is_found_out(done: bool) -> Non
         assert len(house.processors.runs) == 24
 
 
+@pytest.mark.scenario(2)
 async def test_a_cancellation_whose_answer_was_lost_still_stops_what_runs() -> None:
     async with House() as house:
         house.processors.behaviours["long"] = [forever]

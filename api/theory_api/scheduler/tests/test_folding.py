@@ -215,6 +215,7 @@ async def test_a_large_plan_is_folded_beside_the_writer_and_with_turns_for_every
         await asyncio.wait({working})
 
 
+@pytest.mark.scenario(27)
 async def test_an_event_that_cannot_have_happened_is_a_broken_chain_not_a_crash() -> None:
     async with desk() as here:
         await told(here)
@@ -237,6 +238,7 @@ async def test_an_event_that_cannot_have_happened_is_a_broken_chain_not_a_crash(
         assert caught.value.code == "ERR_CHAIN_BROKEN"
 
 
+@pytest.mark.scenario(12)
 @pytest.mark.parametrize("lost", [1, 3])
 async def test_scenario_12_a_store_that_comes_back_behind_is_not_written_to(lost: int) -> None:
     """The writer's commit fails, it looks again, and acknowledged events are gone."""
@@ -257,6 +259,7 @@ async def test_scenario_12_a_store_that_comes_back_behind_is_not_written_to(lost
         assert len(await here.events()) == known - lost
 
 
+@pytest.mark.scenario(12)
 async def test_scenario_12_a_store_that_falls_behind_a_living_writer_is_not_written_to() -> None:
     async with desk() as here:
         await told(here)

@@ -54,6 +54,7 @@ class Shop:
         return seen
 
 
+@pytest.mark.scenario(92)
 @pytest.mark.parametrize("after", [0, 1, 4, 5])
 async def test_a_reader_resumes_after_any_seq(after: int) -> None:
     shop = Shop()
@@ -74,6 +75,7 @@ async def test_a_plan_that_has_ended_is_read_to_its_end_and_no_further(after: in
         assert await shop.read(after) == list(range(after + 1, 8))
 
 
+@pytest.mark.scenario(93)
 async def test_a_slow_reader_misses_nothing_and_holds_no_memory() -> None:
     shop = Shop(page=100)
     shop.commit(1)
@@ -124,6 +126,7 @@ def test_nobody_reads_and_nothing_is_kept() -> None:
     assert shop.hub._channels == {}
 
 
+@pytest.mark.scenario(92)
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 5), st.booleans(), st.integers(0, 4)), max_size=12),

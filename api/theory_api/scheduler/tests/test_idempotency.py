@@ -12,6 +12,7 @@ from theory_api.scheduler.tests.desk import desk, pause, resume, row
 from theory_core import TheoryError
 
 
+@pytest.mark.scenario(88)
 async def test_the_same_request_again_gets_the_first_answer() -> None:
     async with desk() as here:
         made = creation(proposal("a"))
@@ -24,6 +25,7 @@ async def test_the_same_request_again_gets_the_first_answer() -> None:
         assert len(await here.events()) == 2
 
 
+@pytest.mark.scenario(88)
 async def test_the_same_request_at_once_is_told_to_come_again() -> None:
     async with desk() as here:
         here.truth.gate.clear()
@@ -37,6 +39,7 @@ async def test_the_same_request_at_once_is_told_to_come_again() -> None:
         assert (await here.ask(creation(proposal("a")), row())).replayed == b'{"done":true}'
 
 
+@pytest.mark.scenario(88)
 async def test_a_request_whose_sender_left_keeps_its_key() -> None:
     async with desk() as here:
         here.truth.gate.clear()
@@ -53,6 +56,7 @@ async def test_a_request_whose_sender_left_keeps_its_key() -> None:
         assert len(here.truth.batches) == 1
 
 
+@pytest.mark.scenario(88)
 async def test_a_refused_request_does_not_use_its_key_up() -> None:
     async with desk() as here:
         with pytest.raises(TheoryError) as caught:

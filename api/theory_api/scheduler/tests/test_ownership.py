@@ -107,6 +107,7 @@ async def test_the_shards_of_a_dead_process_are_served_again_within_ten_seconds(
     assert len(two.ownership.owned) == len(three.ownership.owned) == 2
 
 
+@pytest.mark.scenario(6)
 async def test_a_process_that_wakes_after_its_lease_commits_nothing(ledger: Ledger) -> None:
     """Its epoch is over: what it had decided is dropped, and its shards are somebody else's."""
     one = await ledger.replica()
@@ -137,6 +138,7 @@ async def test_a_process_that_wakes_after_its_lease_commits_nothing(ledger: Ledg
     assert ledger.kinds(plan).count("execution.orphaned") == 1
 
 
+@pytest.mark.scenario(5)
 async def test_who_cannot_hear_the_store_stops_what_runs_before_others_begin(
     ledger: Ledger,
 ) -> None:

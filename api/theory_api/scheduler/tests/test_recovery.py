@@ -48,6 +48,7 @@ async def test_work_that_never_started_is_voided_and_done_again() -> None:
         assert house.processors.released[0] == ident
 
 
+@pytest.mark.scenario(1)
 async def test_work_that_may_have_started_costs_its_hold_and_is_done_again() -> None:
     disk, plan, ident = await _interrupted()
     house = House(disk=disk)
@@ -70,6 +71,7 @@ async def test_work_that_still_runs_is_stopped_first() -> None:
         assert await house.ended(plan) == "completed"
 
 
+@pytest.mark.scenario(69)
 async def test_work_that_cannot_be_stopped_keeps_its_hold_and_its_plan_goes_on() -> None:
     disk, plan, ident = await _interrupted()
     house = House(disk=disk)
@@ -92,6 +94,7 @@ async def test_work_that_cannot_be_stopped_keeps_its_hold_and_its_plan_goes_on()
         assert kinds.count("budget.settled") == kinds.count("execution.started")
 
 
+@pytest.mark.scenario(69)
 async def test_an_orphan_that_nobody_reaped_is_reaped_by_the_next_owner() -> None:
     disk, plan, ident = await _interrupted()
     house = House(disk=disk)
@@ -159,6 +162,7 @@ async def test_what_is_admitted_while_the_scheduler_stops_is_not_started() -> No
         assert (await second.kinds(plan)).count("budget.voided") == 1
 
 
+@pytest.mark.scenario(1)
 async def test_an_outcome_that_was_noted_is_settled_as_noted_and_not_repeated() -> None:
     house = House()
     await house.engine.start()
@@ -288,6 +292,7 @@ def _spoil(disk: Disk, plan: str) -> None:
     events[1] = type(old)(plan, 2, old.kind, old.at, canonicalize(spoilt), old.hash)
 
 
+@pytest.mark.scenario(21)
 async def test_a_plan_whose_ledger_was_changed_is_set_aside_and_the_others_go_on() -> None:
     disk, plan, ident = await _interrupted()
     _spoil(disk, plan)
@@ -326,6 +331,7 @@ async def test_a_plan_that_is_set_aside_while_it_runs_stops_nobody_else() -> Non
         assert house.engine.fault is None
 
 
+@pytest.mark.scenario(5)
 async def test_a_second_process_is_not_the_writer() -> None:
     async with House() as house:
         second = House(disk=house.disk)
@@ -336,6 +342,7 @@ async def test_a_second_process_is_not_the_writer() -> None:
         await second.engine.stop()
 
 
+@pytest.mark.scenario(1, 3)
 @pytest.mark.parametrize("moment", range(1, 25))
 async def test_a_death_at_any_commit_leads_to_the_same_artifacts_and_one_settle_each(
     moment: int,

@@ -103,6 +103,7 @@ async def test_a_document_applied_through_two_replicas_is_one_plan(ledger: Ledge
     assert sorted(one.created for one in both) == [False, True]
 
 
+@pytest.mark.scenario(88)
 async def test_a_client_s_key_makes_a_command_happen_once_whoever_is_asked(ledger: Ledger) -> None:
     one, two = await pair(ledger)
     plan = await long(ledger, one, named(two))
@@ -136,6 +137,7 @@ async def test_commands_of_one_plan_are_done_in_the_order_in_which_they_came(
     assert ledger.kinds(plan)[before:] == ["plan.paused", "plan.resumed"] * 15
 
 
+@pytest.mark.scenario(2)
 async def test_an_owner_that_dies_between_commit_and_answer_is_answered_for(
     ledger: Ledger,
 ) -> None:
@@ -208,6 +210,7 @@ async def test_what_a_former_owner_refuses_reaches_nobody(ledger: Ledger) -> Non
     assert answer.events == ("plan.paused",)
 
 
+@pytest.mark.scenario(92)
 async def test_events_are_seen_on_every_replica_in_order_and_across_owners(
     ledger: Ledger,
 ) -> None:
@@ -290,6 +293,7 @@ def test_an_outcome_is_read_as_it_was_written(*, own: bool) -> None:
     assert told == (Answer("/world/a/p", 7) if own else replayed)
 
 
+@pytest.mark.scenario(4)
 async def test_64_schedulers_admit_one_transition_once(ledger: Ledger) -> None:
     """Scenario 4: exactly one winner, and the others write nothing."""
     ledger.shards = 1
@@ -310,6 +314,7 @@ async def test_64_schedulers_admit_one_transition_once(ledger: Ledger) -> None:
     await ledger.until(ledger.owner(plan).plans.cancel(plan, by="me", reason="enough"))
 
 
+@pytest.mark.scenario(66)
 async def test_200_parallel_reserves_of_a_hundredth_take_a_hundred(ledger: Ledger) -> None:
     """Scenario 66: through several replicas, with not a unit beyond the limit."""
     many = [await ledger.replica() for _ in range(4)]

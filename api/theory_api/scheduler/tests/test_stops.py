@@ -49,6 +49,7 @@ async def test_a_stop_reaches_an_adapter_that_had_not_started_yet() -> None:
         assert await house.ended(plan) == "cancelled"
 
 
+@pytest.mark.scenario(67)
 async def test_a_run_that_passes_its_hold_is_stopped_and_pays_what_was_measured() -> None:
     async def hungry(run: Run) -> dict[str, Any]:
         run.usage["cpu_ms"] = 150
@@ -68,6 +69,7 @@ async def test_a_run_that_passes_its_hold_is_stopped_and_pays_what_was_measured(
         assert breached["excess"] == {"cpu_ms": 50}
 
 
+@pytest.mark.scenario(67)
 async def test_usage_that_a_run_states_beyond_its_hold_stops_it_and_is_booked() -> None:
     async def dear(run: Run) -> dict[str, Any]:
         await run.frame("Event", phase="thinking", progress=0.5, usage={"usd_micro": 8})
@@ -102,6 +104,7 @@ async def test_a_meter_that_fails_stops_the_engine_and_its_run() -> None:
     await house.engine.stop()
 
 
+@pytest.mark.scenario(15)
 async def test_a_drained_run_settles_with_what_it_used_and_counts_for_no_policy() -> None:
     retry = {"backoff_ms": [200], "jitter_permille": 0, "retry_on": ["ERR_ORPHANED"]}
     registry = snapshot(retry={**retry, "max_attempts": 1})
@@ -158,6 +161,7 @@ async def test_an_adapter_that_never_returns_is_stopped_from_outside_when_its_ti
 ONCE = {"max_attempts": 1, "backoff_ms": [1], "jitter_permille": 0, "retry_on": []}
 
 
+@pytest.mark.scenario(69)
 async def test_a_stop_that_nobody_confirms_ends_as_an_orphan_and_its_hold_stays() -> None:
     async with House(registry=snapshot(retry=ONCE)) as house:
         house.processors.behaviours["hang"] = [hanging]

@@ -30,6 +30,7 @@ def _away(monkeypatch: pytest.MonkeyPatch, target: Any, name: str, times: int) -
     return failed
 
 
+@pytest.mark.scenario(60)
 async def test_a_full_disk_at_the_end_of_a_run_loses_nothing_and_runs_nothing_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -41,6 +42,7 @@ async def test_a_full_disk_at_the_end_of_a_run_loses_nothing_and_runs_nothing_tw
         assert len(house.processors.runs) == 1
 
 
+@pytest.mark.scenario(60)
 async def test_a_full_disk_while_outputs_are_recorded_does_not_stop_the_scheduler(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -58,6 +60,7 @@ async def test_a_full_disk_while_outputs_are_recorded_does_not_stop_the_schedule
         assert await house.ended(after) == "completed"
 
 
+@pytest.mark.scenario(8)
 async def test_a_database_that_is_away_when_a_run_ends_loses_neither_its_end_nor_the_scheduler(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -131,6 +134,7 @@ async def test_an_order_that_cannot_be_read_ends_unpaid_and_stops_no_other_plan(
         assert orphaned["error"]["code"] == "ERR_ARTIFACT_DIGEST"
 
 
+@pytest.mark.scenario(72)
 async def test_a_receipt_that_is_not_believed_releases_nothing_and_counts_what_is_more() -> None:
     async def liar(run: Run) -> dict[str, Any]:
         return await run.succeed({"x": b"1"}, usage={"usd_micro": 10**9}, mode="real")
@@ -145,6 +149,7 @@ async def test_a_receipt_that_is_not_believed_releases_nothing_and_counts_what_i
         assert failed["error"]["code"] == "ERR_RECEIPT"
 
 
+@pytest.mark.scenario(7)
 async def test_a_delay_before_a_retry_begins_anew_with_a_new_owner() -> None:
     retry = {"max_attempts": 2, "backoff_ms": [60_000], "jitter_permille": 0}
     fields = {"retry": {**retry, "retry_on": ["ERR_PROVIDER"]}}

@@ -59,6 +59,7 @@ async def test_sound_ledgers_are_counted_and_their_verdict_grows_old() -> None:
         assert again.age_s == newest.age_s + 90
 
 
+@pytest.mark.scenario(21)
 async def test_an_edited_event_of_a_finished_plan_is_found_and_the_plan_set_aside() -> None:
     async with House() as house:
         plan, other = await finished(house, "p1", "p2")
@@ -81,6 +82,7 @@ async def test_an_edited_event_of_a_finished_plan_is_found_and_the_plan_set_asid
         assert caught.value.code == "ERR_CONFLICT"
 
 
+@pytest.mark.scenario(24)
 @pytest.mark.parametrize("cut", [1, 200])
 async def test_a_ledger_without_its_tail_does_not_reach_its_head(cut: int) -> None:
     async with House() as house:

@@ -131,6 +131,7 @@ async def test_another_plans_commands_behind_a_failed_commit_are_decided_again()
         await here.sound(other)
 
 
+@pytest.mark.scenario(5)
 @pytest.mark.parametrize("code", ["ERR_NOT_WRITER", "ERR_CONFLICT", "ERR_CHAIN_BROKEN"])
 async def test_a_writer_that_lost_its_shard_stops_for_good(code: str) -> None:
     async with desk() as here:
@@ -151,6 +152,7 @@ async def test_a_writer_that_lost_its_shard_stops_for_good(code: str) -> None:
         assert len(await here.events()) == 2
 
 
+@pytest.mark.scenario(17)
 async def test_a_fault_that_nobody_foresaw_is_answered_and_goes_on() -> None:
     truth, epoch = Truth(), 1
     await truth.claim("s", "me")
@@ -216,6 +218,7 @@ async def test_a_writer_that_is_stopped_lands_its_commit_and_refuses_the_rest() 
         assert len(await here.events()) == 3
 
 
+@pytest.mark.scenario(7)
 async def test_a_clock_that_steps_back_is_held_at_the_last_value() -> None:
     async with desk() as here:
         await here.ask(creation(proposal("a")))
@@ -316,6 +319,7 @@ async def test_effects_come_with_their_commit() -> None:
         assert delay != Start(command.execution_id)
 
 
+@pytest.mark.scenario(21)
 async def test_a_stored_event_that_was_changed_is_named() -> None:
     async with desk() as here:
         await here.ask(creation(proposal("a")))
@@ -341,6 +345,7 @@ async def test_a_stored_event_that_was_changed_is_named() -> None:
         assert [event.seq for event in await here.events()] == [1, 2]
 
 
+@pytest.mark.scenario(26)
 async def test_a_ledger_under_another_plans_name_is_refused() -> None:
     async with desk() as here:
         await here.ask(creation(proposal("a")))

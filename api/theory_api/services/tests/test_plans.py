@@ -209,6 +209,7 @@ async def test_a_request_is_answered_once_and_replayed_after_that() -> None:
         assert caught.value.code == "ERR_IDEMPOTENCY_MISMATCH"
 
 
+@pytest.mark.scenario(67)
 async def test_a_top_up_lets_a_breached_plan_go_on() -> None:
     registry = snapshot(on_breach="pause")
     async with House(registry=registry) as house:

@@ -61,6 +61,7 @@ async def test_without_the_key_it_is_401_with_a_challenge(
     assert loads_strict(sent[1]["body"])["code"] == "ERR_UNAUTHENTICATED"
 
 
+@pytest.mark.scenario(48)
 async def test_two_authorization_headers_are_400() -> None:
     entered, sent = await enter(HOST, KEY, KEY)
     assert (entered, sent[0]["status"]) == (False, 400)

@@ -73,6 +73,7 @@ async def test_an_empty_body_counts_as_an_empty_object() -> None:
     assert inner.body == b"{}"
 
 
+@pytest.mark.scenario(37, 38, 39)
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
@@ -102,6 +103,7 @@ async def test_a_document_of_exactly_the_allowed_depth_passes() -> None:
     assert inner.body == b"[" * 64 + b"]" * 64
 
 
+@pytest.mark.scenario(46, 47)
 @pytest.mark.parametrize(
     "headers",
     [
@@ -135,6 +137,7 @@ async def test_malformed_yaml_names_its_line() -> None:
     assert (status, code, facts["line"]) == (400, "ERR_PLAN_INVALID", 2)
 
 
+@pytest.mark.scenario(46)
 @pytest.mark.parametrize("claimed", [b"8388609", b"99999999999999999999999", b"-1", b"1e3", b""])
 async def test_a_claimed_length_above_the_cap_is_413_before_anything_is_read(
     claimed: bytes,
@@ -144,6 +147,7 @@ async def test_a_claimed_length_above_the_cap_is_413_before_anything_is_read(
     assert refusal(sent)[:2] == (413, "ERR_TOO_LARGE")
 
 
+@pytest.mark.scenario(46)
 async def test_a_chunked_body_is_cut_at_the_cap() -> None:
     mebibyte = b" " * (1 << 20)
     inner, _ = await passes(b'"', *[mebibyte] * 7, b" " * ((1 << 20) - 2), b'"')
@@ -153,6 +157,7 @@ async def test_a_chunked_body_is_cut_at_the_cap() -> None:
     assert refusal(sent)[:2] == (413, "ERR_TOO_LARGE")
 
 
+@pytest.mark.scenario(48)
 @pytest.mark.parametrize("name", [b"idempotency-key", b"content-type", b"content-length"])
 async def test_a_header_that_is_there_twice_is_400(name: bytes) -> None:
     value = b"application/json" if name == b"content-type" else b"2"
@@ -162,6 +167,7 @@ async def test_a_header_that_is_there_twice_is_400(name: bytes) -> None:
     assert (status, code, facts["reason"]) == (400, "ERR_INPUTS", "header")
 
 
+@pytest.mark.scenario(48)
 async def test_a_query_parameter_that_is_there_twice_is_400() -> None:
     _, sent = await passes(method="GET", headers=(), query=b"limit=1&limit=2")
     assert refusal(sent)[2]["reason"] == "query"

@@ -6,6 +6,7 @@ from theory_api.web.idempotency import key
 from theory_core import TheoryError
 
 
+@pytest.mark.scenario(88)
 @pytest.mark.parametrize(
     ("header", "expected"),
     [

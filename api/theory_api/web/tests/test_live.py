@@ -213,6 +213,7 @@ async def test_the_frames_are_the_export_and_verify(serving: Serving, ledger: Le
     assert (report.count, report.fault) == (2, None)
 
 
+@pytest.mark.scenario(92)
 async def test_a_reader_resumes_behind_the_seq_that_it_saw_last(
     serving: Serving, ledger: Ledger
 ) -> None:
@@ -314,6 +315,7 @@ async def test_a_reader_is_told_to_come_again_when_the_scheduler_stops(
             assert (await read_all(ws))[1] == 1012
 
 
+@pytest.mark.scenario(93)
 async def test_a_reader_that_does_not_keep_up_is_cut_and_others_are_not(
     serving: Serving, ledger: Ledger
 ) -> None:

@@ -104,6 +104,7 @@ def test_an_artifact_is_fetched_once_however_often_it_is_named(
     door.close()
 
 
+@pytest.mark.scenario(58)
 def test_a_file_that_shrinks_while_it_is_sent_is_not_sent_as_another(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"0123456789")
@@ -116,6 +117,7 @@ def test_a_file_that_shrinks_while_it_is_sent_is_not_sent_as_another(tmp_path: P
     assert caught.value.code == "ERR_STORAGE"
 
 
+@pytest.mark.scenario(58)
 def test_a_reader_digests_what_it_handed_out() -> None:
     reader = Reader(io.BytesIO(b"abcdef"), 3)
     assert reader.read(100) == b"abc"
@@ -136,6 +138,7 @@ def code_of(
     return None
 
 
+@pytest.mark.scenario(57)
 def test_no_link_is_followed_however_it_is_swapped_in(tmp_path: Path) -> None:
     """Each round either delivers the plain file or refuses; the link's target is never read."""
     work, out = tmp_path / "work", tmp_path / "out"
@@ -175,6 +178,7 @@ def test_no_link_is_followed_however_it_is_swapped_in(tmp_path: Path) -> None:
     assert 0 < refused < 1500
 
 
+@pytest.mark.scenario(59)
 def test_outputs_beyond_the_allowance_are_too_large(tmp_path: Path) -> None:
     items = [OutputItem(f"outputs/{name}", b"12345", "text/plain") for name in "abc"]
     for allowed, expected in ((15, None), (14, "ERR_TOO_LARGE")):
@@ -182,6 +186,7 @@ def test_outputs_beyond_the_allowance_are_too_large(tmp_path: Path) -> None:
         assert code_of(items, door, tmp_path, max_bytes=allowed) == expected
 
 
+@pytest.mark.scenario(59)
 def test_more_outputs_than_an_execution_may_have_are_too_large(tmp_path: Path) -> None:
     items = [OutputItem(f"outputs/{number}", b"", "text/plain") for number in range(100_001)]
     with pytest.raises(TheoryError) as caught:

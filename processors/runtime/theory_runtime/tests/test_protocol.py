@@ -103,6 +103,7 @@ async def test_a_run_ends_with_one_result_and_1000(service: Service) -> None:
     assert sorted(service.kept.objects) == ["outputs.json", "receipt.json"]
 
 
+@pytest.mark.scenario(20)
 async def test_a_settled_run_answers_again_with_what_was_not_seen(service: Service) -> None:
     message = service.opening("tokens", count=3)
     async with service.connect() as connection:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,6 +51,7 @@ async def test_bytes_are_bounded_and_the_result_is_never_dropped() -> None:
     assert (kept.seq, kept.final) == (102, True)
 
 
+@pytest.mark.scenario(20)
 async def test_nothing_follows_the_result() -> None:
     record = Record()
     record.finish(envelope())

@@ -39,6 +39,7 @@ def test_credentials_of_known_shapes_are_masked(text: str) -> None:
     assert redact(masked) == masked
 
 
+@pytest.mark.scenario(95)
 def test_known_secrets_are_masked_wherever_they_stand() -> None:
     assert redact("xx-s3cr3t-yy", ["s3cr3t"]) == "xx-[redacted]-yy"
     assert redact("the word a stays", ["a"]) == "the word a stays"
@@ -49,6 +50,7 @@ def test_digests_and_counts_stay_readable() -> None:
     assert redact(text) == text
 
 
+@pytest.mark.scenario(96)
 def test_control_characters_do_not_reach_a_terminal() -> None:
     assert redact("a\x1b[31mred\x1b[0m\r\x00\u2028b\nc\td") == "aredb\nc\td"
 

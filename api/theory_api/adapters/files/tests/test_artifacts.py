@@ -96,6 +96,7 @@ async def through(door: str, store: FileArtifacts, data: bytes, target: Path) ->
         await store.copy_to(digest(data), str(target))
 
 
+@pytest.mark.scenario(60)
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("door", ["put", "put_stream", "copy_to"])
 async def test_whichever_write_fails_nothing_partial_is_left(
@@ -130,6 +131,7 @@ async def test_whichever_write_fails_nothing_partial_is_left(
     assert reached >= 4
 
 
+@pytest.mark.scenario(61)
 async def test_one_flipped_bit_is_found_by_every_reader(tmp_path: Path) -> None:
     store = FileArtifacts(tmp_path)
     blob = await store.put(DATA)
@@ -169,6 +171,7 @@ async def test_a_file_of_another_length_is_rotten(tmp_path: Path, size: int) -> 
     assert await code_of(store.get(blob.cid)) == "ERR_ARTIFACT_DIGEST"
 
 
+@pytest.mark.scenario(56)
 async def test_a_link_in_the_store_is_not_followed_and_is_replaced_by_the_bytes(
     tmp_path: Path,
 ) -> None:
@@ -233,6 +236,7 @@ async def test_a_cancelled_reader_leaves_no_file_open(tmp_path: Path) -> None:
     assert psutil.Process().num_fds() == before
 
 
+@pytest.mark.scenario(62)
 async def test_writers_of_the_same_bytes_do_not_disturb_each_other(tmp_path: Path) -> None:
     store = FileArtifacts(tmp_path)
     blobs = await asyncio.gather(*(store.put(DATA) for _ in range(50)))

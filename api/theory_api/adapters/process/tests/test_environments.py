@@ -120,6 +120,7 @@ async def test_a_failure_keeps_nothing_and_says_why(world: World) -> None:
     assert world.made() == []
 
 
+@pytest.mark.scenario(102)
 async def test_a_requirement_without_a_hash_is_refused(world: World) -> None:
     unpinned = wheel(world.wheels, "other", {})
     (world.folder / "requirements.txt").write_text(f"{unpinned}\n")

@@ -122,6 +122,7 @@ async def test_an_input_that_is_not_what_was_declared_never_reaches_the_provider
     assert [one.relpath for one in bench.intakes.received("x1")] == ["receipt.json"]
 
 
+@pytest.mark.scenario(50, 51, 55)
 @pytest.mark.parametrize(
     ("paths", "expected"),
     [
@@ -150,6 +151,7 @@ async def test_a_path_that_is_not_canonical_is_made_so(bench: Bench) -> None:
     assert [one.relpath for one in bench.intakes.received("x1")][1] == "outputs/über uns.txt"
 
 
+@pytest.mark.scenario(56)
 @pytest.mark.parametrize(
     "kind", ["symlink", "hardlink", "fifo", "folder", "linked_folder", "outside"]
 )
@@ -276,6 +278,7 @@ async def test_an_unknown_ref_is_not_found(bench: Bench) -> None:
         assert code(await bench.run({"do": "echo"}, ref=ref)) == "ERR_NOT_FOUND"
 
 
+@pytest.mark.scenario(95)
 async def test_secrets_reach_mode_real_alone_and_no_environment(bench: Bench) -> None:
     bench.secrets["API_KEY"] = "canary-0123456789"
     params = {"do": "tell_secret", "name": "API_KEY"}

@@ -67,6 +67,7 @@ def code(answer: httpx.Response) -> str:
     return str(problem["code"])
 
 
+@pytest.mark.scenario(62)
 async def test_an_object_is_put_once_and_confirmed_by_its_digest(door: Door) -> None:
     for _ in range(2):
         headers = {"content-type": "text/plain"}
@@ -79,6 +80,7 @@ async def test_an_object_is_put_once_and_confirmed_by_its_digest(door: Door) -> 
     assert code(other) == "ERR_OUTPUT_DUPLICATE"
 
 
+@pytest.mark.scenario(51)
 async def test_an_escaped_path_is_decoded_once(door: Door) -> None:
     answer = await door.client.put("/objects/outputs/%C3%9C%20x", content=b"a")
     assert answer.status_code == 201
@@ -88,6 +90,7 @@ async def test_an_escaped_path_is_decoded_once(door: Door) -> None:
     )
 
 
+@pytest.mark.scenario(51)
 @pytest.mark.parametrize(
     "path",
     [
@@ -132,6 +135,7 @@ async def test_declared_inputs_are_read_whole(door: Door) -> None:
     assert code(await door.client.get(f"/inputs/{other.cid}")) == "ERR_NOT_FOUND"
 
 
+@pytest.mark.scenario(61)
 async def test_an_input_that_rotted_is_never_whole(door: Door) -> None:
     door.artifacts.blobs[digest(INPUT)] = b"other" * 100_000
     try:

@@ -110,6 +110,7 @@ async def attempt(store: SqliteTruth, batch: Append, epoch: int) -> bool:
     return True
 
 
+@pytest.mark.scenario(3, 8)
 @pytest.mark.parametrize("done", [False, True])
 @pytest.mark.parametrize("rollback", [False, True])
 async def test_whichever_operation_fails_nothing_is_half_written(
@@ -162,6 +163,7 @@ async def _forget(store: SqliteTruth) -> None:
     await store._session.run(work)
 
 
+@pytest.mark.scenario(2)
 async def test_a_commit_that_was_done_but_not_answered_is_found_to_be_there(
     store: SqliteTruth, plan: Plan, story: Story
 ) -> None:
@@ -176,6 +178,7 @@ async def test_a_commit_that_was_done_but_not_answered_is_found_to_be_there(
     await store.close()
 
 
+@pytest.mark.scenario(2)
 async def test_a_doubtful_commit_of_a_request_alone_is_resolved(
     store: SqliteTruth, plan: Plan
 ) -> None:
@@ -194,6 +197,7 @@ async def test_a_doubtful_commit_of_a_request_alone_is_resolved(
     await store.close()
 
 
+@pytest.mark.scenario(60)
 async def test_a_full_disk_refuses_the_batch_and_the_next_one_is_taken_when_there_is_room(
     home: Home, story: Story
 ) -> None:

@@ -36,6 +36,7 @@ async def connection(home: Home, story: Story) -> AsyncIterator[sqlite3.Connecti
 COPY = "INTO ledger_event SELECT plan, {seq}, kind, at, hash, body FROM ledger_event WHERE seq = 2"
 
 
+@pytest.mark.scenario(27)
 @pytest.mark.parametrize(
     "statement",
     [

@@ -78,6 +78,7 @@ async def check(read: ReadModel, acknowledged: dict[str, int], process: int) -> 
         assert open_work == []
 
 
+@pytest.mark.scenario(5)
 async def test_a_second_writer_is_refused_and_told_who_writes(home: Home) -> None:
     async with writing(home) as process:
         rival = SqliteTruth(home.database, home.lock())
@@ -100,6 +101,7 @@ async def test_a_home_and_a_database_elsewhere_are_locked_both(home: Home, tmp_p
         assert caught.value.code == "ERR_NOT_WRITER"
 
 
+@pytest.mark.scenario(14)
 async def test_readers_beside_a_running_writer_see_whole_batches_only(home: Home) -> None:
     async with writing(home) as process:
         read = SqlReads(read_only(home.database))
@@ -171,10 +173,12 @@ def projections(database: Path) -> dict[str, list[object]]:
     return found
 
 
+@pytest.mark.scenario(3)
 async def test_a_killed_writer_leaves_what_it_acknowledged_and_no_half_batch(home: Home) -> None:
     await kill_and_check(home, random.SystemRandom().randrange(2**32), rounds=4)
 
 
+@pytest.mark.scenario(3)
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 async def test_many_killed_writers_leave_what_they_acknowledged(home: Home) -> None:

@@ -31,11 +31,13 @@ async def read(home: Home, story: Story) -> AsyncIterator[SqlReads]:
     await store.close()
 
 
+@pytest.mark.scenario(14)
 async def test_fifty_readers_at_once_all_get_their_answer(read: SqlReads, story: Story) -> None:
     answers = await asyncio.gather(*(read.events(story.plan) for _ in range(50)))
     assert all(answer == story.stored for answer in answers)
 
 
+@pytest.mark.scenario(10)
 async def test_readers_that_leave_in_the_middle_disturb_nobody(
     read: SqlReads, story: Story
 ) -> None:

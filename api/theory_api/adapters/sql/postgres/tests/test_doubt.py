@@ -44,6 +44,7 @@ def pause(story: Story) -> Append:
     return story.append(ev.PlanPaused(by="local", reason="x"))
 
 
+@pytest.mark.scenario(2, 9)
 async def test_a_commit_whose_answer_is_swallowed_counts(
     store: Making, proxy: Proxy, url: str, story: Story
 ) -> None:
@@ -56,6 +57,7 @@ async def test_a_commit_whose_answer_is_swallowed_counts(
     assert await truth.events(story.plan) == story.stored
 
 
+@pytest.mark.scenario(2)
 async def test_an_answered_request_without_events_is_found_too(
     store: Making, proxy: Proxy, url: str, story: Story
 ) -> None:
@@ -66,6 +68,7 @@ async def test_an_answered_request_without_events_is_found_too(
     assert await truth.idempotency("acme", "k") == request
 
 
+@pytest.mark.scenario(8, 9)
 @pytest.mark.parametrize("how", ["swallowed", "cut"])
 async def test_a_batch_that_never_arrived_is_absent_and_can_be_sent_again(
     store: Making, proxy: Proxy, url: str, story: Story, how: str
@@ -83,6 +86,7 @@ async def test_a_batch_that_never_arrived_is_absent_and_can_be_sent_again(
     assert await truth.events(story.plan) == story.stored
 
 
+@pytest.mark.scenario(8)
 async def test_a_batch_that_waits_in_the_server_is_ended_before_it_is_called_absent(
     store: Making, proxy: Proxy, url: str, story: Story, admin: asyncpg.Connection
 ) -> None:
@@ -100,6 +104,7 @@ async def test_a_batch_that_waits_in_the_server_is_ended_before_it_is_called_abs
     assert await truth.events(story.plan) == story.stored
 
 
+@pytest.mark.scenario(8)
 async def test_a_session_that_the_server_ends_is_replaced(
     store: Making, proxy: Proxy, url: str, story: Story, admin: asyncpg.Connection
 ) -> None:
@@ -123,6 +128,7 @@ async def test_a_session_that_the_server_ends_is_replaced(
     assert alive == WRITER, "a successor finds the session that appends now"
 
 
+@pytest.mark.scenario(10)
 async def test_a_cancelled_caller_leaves_no_transaction_open(
     store: Making, proxy: Proxy, url: str, story: Story, admin: asyncpg.Connection
 ) -> None:
@@ -140,6 +146,7 @@ async def test_a_cancelled_caller_leaves_no_transaction_open(
     assert await truth.events(story.plan) == story.stored
 
 
+@pytest.mark.scenario(8)
 async def test_while_the_server_is_away_nothing_is_written_and_afterwards_all_goes_on(
     store: Making, story: Story
 ) -> None:

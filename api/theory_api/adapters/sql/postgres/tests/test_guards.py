@@ -32,6 +32,7 @@ async def ledger(store: Making, url: str, story: Story) -> str:
     return story.plan
 
 
+@pytest.mark.scenario(27)
 @pytest.mark.parametrize(
     "statement",
     [
@@ -80,6 +81,7 @@ async def test_a_run_of_events_that_follows_is_taken(admin: asyncpg.Connection) 
     assert await admin.fetchval("SELECT max(seq) FROM ledger_event") == 9
 
 
+@pytest.mark.scenario(65)
 async def test_a_guarded_move_that_the_writer_misjudged_is_refused_by_the_database(
     store: Making, url: str, story: Story
 ) -> None:
@@ -96,6 +98,7 @@ async def test_a_guarded_move_that_the_writer_misjudged_is_refused_by_the_databa
     await truth.append([batch], shard="s0", epoch=epoch)
 
 
+@pytest.mark.scenario(13)
 async def test_a_serialization_failure_is_tried_again(
     store: Making, url: str, story: Story, admin: asyncpg.Connection
 ) -> None:
@@ -129,6 +132,7 @@ async def test_a_reader_s_connection_cannot_write(url: str) -> None:
     await engine.dispose()
 
 
+@pytest.mark.scenario(11)
 async def test_a_thousand_readers_do_not_keep_the_writer_waiting(
     store: Making, url: str, story: Story
 ) -> None:

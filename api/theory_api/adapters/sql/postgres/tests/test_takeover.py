@@ -32,6 +32,7 @@ async def test_a_fresh_lease_is_respected_and_one_that_was_not_renewed_is_not(
     await refused("ERR_NOT_WRITER", first.claim("s0", "o1"))
 
 
+@pytest.mark.scenario(5)
 async def test_of_many_that_claim_a_stale_shard_one_gets_it(
     store: Making, url: str, admin: asyncpg.Connection
 ) -> None:
@@ -51,6 +52,7 @@ async def test_of_many_that_claim_a_stale_shard_one_gets_it(
         await admin.execute(STALE)
 
 
+@pytest.mark.scenario(6)
 async def test_a_transaction_that_the_last_owner_left_open_is_ended(
     store: Making, url: str, story: Story, admin: asyncpg.Connection
 ) -> None:
