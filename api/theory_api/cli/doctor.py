@@ -117,6 +117,20 @@ def _owners(count: int, owners: Mapping[str, str]) -> Finding:
     return Finding("shards", standing, f"{len(owners)} of {count} are served{told}")
 
 
+def _heads(settings: Settings) -> Iterator[Finding]:
+    """Whether a scheduler would start over these ledgers, where heads are kept elsewhere."""
+    if settings.ledger_heads is None:
+        return
+    from theory_api.wiring import heads_hold  # noqa: PLC0415 - all adapters
+
+    try:
+        count = asyncio.run(heads_hold(settings))
+    except TheoryError as error:
+        yield Finding("heads", "wrong", f"{error.code}: {error.message}. {remedy(error.code)}")
+    else:
+        yield Finding("heads", "ok", f"{settings.ledger_heads}: the ledgers hold all {count}")
+
+
 def _registry(settings: Settings) -> Iterator[Finding]:
     from theory_api.delivery.snapshot import load_registry  # noqa: PLC0415 - a schema compiler
 
@@ -157,6 +171,7 @@ CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _python,
     _home,
     _truth,
+    _heads,
     _registry,
     _processors,
 )

@@ -8,6 +8,7 @@ import gc
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -118,10 +119,7 @@ async def open_reader(settings: Settings) -> AsyncIterator[Reader]:
     database of another version, `ERR_UNAVAILABLE`.
     """
     start_logging(settings)
-    if isinstance(settings.database, PostgresUrl):
-        await migrate.require_current(settings.database.url)
-    else:
-        require_current(settings.database)
+    await _require_current(settings)
     async with _reads(settings) as read:
         yield _reader(settings, read, reading(Home(settings.home)))
 
@@ -159,7 +157,9 @@ async def open_engine(
         truth = seams.truth(await _truth(settings, home))
         stack.push_async_callback(truth.close)
         read = await stack.enter_async_context(_reads(settings))
-        await _hold_to_heads(settings, read)
+        if settings.ledger_heads is not None:
+            held = await _hold_to_heads(settings.ledger_heads, read)
+            log.info("heads.compared", file=str(settings.ledger_heads), plans=held)
         files = await stack.enter_async_context(open_files(home, seams.disk))
         artifacts = files.artifacts
         site = Site(
@@ -237,22 +237,42 @@ async def _truth(settings: Settings, home: Home) -> Store:
     return SqliteTruth(database, lock)
 
 
-async def _hold_to_heads(settings: Settings, read: SqlReads) -> None:
+async def heads_hold(settings: Settings) -> int | None:
+    """How many kept heads the ledgers still have: all of them; None where none are configured.
+
+    Raises as a start would: `ERR_CHAIN_REGRESSION`; `ERR_INPUTS` for a file that cannot be read;
+    and as `open_reader`.
+    """
+    if settings.ledger_heads is None:
+        return None
+    await _require_current(settings)
+    async with _reads(settings) as read:
+        return await _hold_to_heads(settings.ledger_heads, read)
+
+
+async def _hold_to_heads(file: Path, read: SqlReads) -> int:
     """Law: whoever keeps heads is not written for by a store that lost what they name."""
-    file = settings.ledger_heads
-    if file is None:
-        return
+    variable = VARIABLES["ledger_heads"][0]
     try:
         kept = parse(await asyncio.to_thread(file.read_bytes))
     except OSError as error:
-        variable = VARIABLES["ledger_heads"][0]
         message = (
             f"{variable} names {file}, which cannot be read: {error.strerror}; make it with"
             " `theory ledger head --out`, or empty for no heads"
         )
         raise TheoryError("ERR_INPUTS", message, {"variable": variable}) from error
+    except TheoryError as error:
+        message = f"{variable} names {file}: {error.message}"
+        raise TheoryError(error.code, message, {**error.detail, "variable": variable}) from error
     await compare(read, kept)
-    log.info("heads.compared", file=str(file), plans=len(kept))
+    return len(kept)
+
+
+async def _require_current(settings: Settings) -> None:
+    if isinstance(settings.database, PostgresUrl):
+        await migrate.require_current(settings.database.url)
+    else:
+        require_current(settings.database)
 
 
 @contextlib.asynccontextmanager

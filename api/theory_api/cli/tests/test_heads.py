@@ -212,6 +212,22 @@ def test_heads_that_cannot_be_read_are_not_passed_over(
     monkeypatch.setenv("THEORY_LEDGER_HEADS", str(file))
     told = kept.theory("plan", "pause", "story", "--json")
     assert (told.code, told.json["code"]) == (1, "ERR_INPUTS")
+    assert str(file) in told.json["message"]
+
+
+def test_doctor_says_whether_a_scheduler_would_start_over_these_ledgers(
+    kept: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found() -> tuple[str, str]:
+        told = kept.theory("doctor", "--json")
+        return next((row["standing"], row["text"]) for row in told.json if row["name"] == "heads")
+
+    heads(kept, monkeypatch)
+    assert found()[0] == "ok"
+    lost = {"plan": "/world/local/lost", "seq": 3, "hash": "b3:" + "0" * 64}
+    (kept.folder / "vault" / "heads").write_text(json.dumps(lost) + "\n")
+    standing, text = found()
+    assert (standing, text.split(":")[0]) == ("wrong", "ERR_CHAIN_REGRESSION")
 
 
 def test_no_heads_hold_nothing(kept: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

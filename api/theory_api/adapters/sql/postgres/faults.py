@@ -14,6 +14,19 @@ _GONE: Final = ("08", "57P")
 _AGAIN: Final = frozenset({"40001", "40P01"})
 """Serialization failure, deadlock: the same transaction may pass a moment later."""
 
+_MEANING: Final = {
+    "28000": "no such role, or it may not connect from here",
+    "28P01": "wrong password",
+    "3D000": "no such database",
+    "42501": "the role lacks a right on the schema",
+    "53300": "too many connections",
+    "57P03": "the server is starting or stopping",
+    "ConnectionRefusedError": "nobody listens at this address",
+    "TimeoutError": "no answer in time",
+    "gaierror": "no such host",
+}
+"""What people who set up a server can put right, in words; PostgreSQL's appendix A names all."""
+
 Unanswered = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -45,9 +58,16 @@ def passing(error: BaseException) -> bool:
 
 
 def unavailable(error: BaseException) -> TheoryError:
-    """`ERR_UNAVAILABLE` with the name of the fault, e.g. `57P01` or `TimeoutError`."""
+    """`ERR_UNAVAILABLE` with the name of the fault, e.g. `57P01` or `TimeoutError`.
+
+    The name is `reason`; the message has words for it too where there are some.
+    """
     name = getattr(error, "sqlstate", None) or type(error).__name__
-    return TheoryError("ERR_UNAVAILABLE", f"the database refused: {name}", {"reason": name})
+    meaning = _MEANING.get(name)
+    told = name if meaning is None else f"{name}, {meaning}"
+    return TheoryError(
+        "ERR_UNAVAILABLE", f"the database is not available: {told}", {"reason": name}
+    )
 
 
 def refused(error: BaseException) -> TheoryError:

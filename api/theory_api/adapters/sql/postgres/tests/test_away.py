@@ -12,4 +12,5 @@ async def test_a_reader_that_the_server_turns_away_says_unavailable_with_its_cod
     read = SqlReads(read_only(url + "-absent"))
     error = await refused("ERR_UNAVAILABLE", read.plans())
     assert error.detail == {"reason": "3D000"}
+    assert "no such database" in error.message
     await read.close()
