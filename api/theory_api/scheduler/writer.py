@@ -219,7 +219,7 @@ class Writer:
         self._hand = [self._inbox.popleft() for _ in range(min(BATCH, len(self._inbox)))]
         batch = self.step(await self._loaded(self._hand))
         if not await self._land():
-            self.plans.forget(batch.shares)
+            self._forget(batch)
             self._inbox.extendleft(reversed(batch.items))
         else:
             self._flight = (batch, asyncio.create_task(self._commit(batch)))
@@ -351,6 +351,10 @@ class Writer:
                 self._on_commit(Committed(plan, folded.state, events, effects))
 
     def _forget(self, batch: Batch) -> None:
+        """Undo what was decided on top of a failed commit.
+
+        Law: whoever waits for its plans looks again: its commands may never be decided anew.
+        """
         self.plans.forget(batch.shares)
         self._wake(batch.shares)
 
