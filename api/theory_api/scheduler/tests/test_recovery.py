@@ -309,6 +309,20 @@ async def test_a_plan_whose_ledger_was_changed_is_set_aside_and_the_others_go_on
         assert ident not in house.processors.runs
 
 
+async def test_what_a_plan_that_is_set_aside_left_stays_until_people_have_looked() -> None:
+    """Else its note is lost, and work that was done is taken for work that never started."""
+    disk, plan, ident = await _interrupted()
+    disk.scratch.notes[ident] = b"its outcome"
+    _spoil(disk, plan)
+    house = House(disk=disk)
+    house.processors.kept.add(ident)
+    async with house:
+        await settle()
+        assert list(house.engine.aside) == [plan]
+        assert house.disk.scratch.notes == {ident: b"its outcome"}
+        assert house.processors.released == []
+
+
 async def test_a_plan_that_is_set_aside_while_it_runs_stops_nobody_else() -> None:
     async with House() as house:
         house.processors.behaviours["long"] = [forever]
