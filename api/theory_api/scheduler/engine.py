@@ -100,6 +100,7 @@ class Engine:
             epoch=epoch,
             on_commit=self._committed,
             on_doubt=self._doubted,
+            on_aside=self._hub.refresh,
             folding=folding,
         )
         runner = Runner(context, writer, owner=self._owner, admitting=self._admitting)

@@ -340,6 +340,26 @@ async def test_a_plan_that_is_set_aside_while_it_runs_stops_nobody_else() -> Non
         assert house.engine.fault is None
 
 
+async def test_who_waits_for_a_plan_that_is_set_aside_is_told_why_it_goes_on_no_more() -> None:
+    async with House() as house:
+        house.processors.behaviours["long"] = [forever]
+        plan = await house.apply({"a": step("long")})
+        seen = list[str]()
+
+        async def read() -> None:
+            async for event in house.engine.subscribe(plan):
+                seen.append(event.kind)
+
+        waits = [asyncio.ensure_future(house.engine.wait(plan)), asyncio.ensure_future(read())]
+        await settle()
+        assert not any(wait.done() for wait in waits)
+        fault = TheoryError("ERR_CHAIN_BROKEN", "event 1 is another one", {"plan": plan, "seq": 1})
+        house.engine.set_aside(plan, fault)
+        await settle()
+        assert [wait.exception() for wait in waits if wait.done()] == [fault, fault]
+        assert seen == await house.kinds(plan)
+
+
 async def test_a_second_process_is_not_the_writer() -> None:
     async with House() as house:
         second = House(disk=house.disk)
