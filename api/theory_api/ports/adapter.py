@@ -15,7 +15,9 @@ class Standing(StrEnum):
     """What an adapter knows of an execution whose owner died."""
 
     ABSENT = "absent"
-    """It certainly never started: its hold may be voided."""
+    """It certainly never started, and no earlier owner that sleeps can start it any more: what
+    starts is marked first, and asks after that whether its shard is still held. Its hold may be
+    voided."""
     RUNNING = "running"
     """Its work may still be going on; `cancel` ends it."""
     ATTACHABLE = "attachable"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from typing import Any
 
 import structlog
@@ -66,6 +66,11 @@ class Engine:
         self._chores: list[asyncio.Task[None]] = []
         self._started = False
         self.fault: BaseException | None = None
+        self.claimed: float | None = None
+        """When the claim that succeeded had begun, monotonic."""
+        self.entitled: Callable[[], bool] = lambda: True
+        """Whether nobody else can own the shard at this moment; set before `start`, asked before
+        anything is started."""
         self.stopped = asyncio.Event()
         self._feed = Feed(
             read,
@@ -84,7 +89,9 @@ class Engine:
         another process holds the shard, `ERR_UNAVAILABLE`.
         """
         context, clock = self._context, self._context.clock
+        began = clock.monotonic()
         epoch = await self._store.claim(self._shard, self._owner)
+        self.claimed = began
         folding = Folding(self._store, context.folds)
         writer = Writer(
             self._store,
@@ -93,10 +100,12 @@ class Engine:
             epoch=epoch,
             on_commit=self._committed,
             on_doubt=self._doubted,
+            on_aside=self._hub.refresh,
             folding=folding,
         )
         runner = Runner(context, writer, owner=self._owner, admitting=self._admitting)
         runner.failed = self._failed
+        runner.entitled = self.entitled
         self._writer, self._runner = writer, runner
         self._loop = asyncio.create_task(writer.run())
         self._loop.add_done_callback(self._loop_ended)

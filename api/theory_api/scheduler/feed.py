@@ -57,7 +57,8 @@ class Feed:
     async def subscribe(self, plan: str, *, after: int = 0) -> AsyncGenerator[StoredEvent]:
         """Every event with `seq > after`, live; ends with the plan, or when the scheduler stops.
 
-        Raises `TheoryError` `ERR_NOT_FOUND`, and the scheduler's fault if that is why it stopped.
+        Raises `TheoryError` `ERR_NOT_FOUND`, the fault of a plan that is set aside, after what is
+        stored of it, and the scheduler's fault if that is why it stopped.
         """
         row = await self._read.plan(plan)
         if row.status in TERMINAL_PLAN and after >= row.head_seq:
@@ -66,7 +67,11 @@ class Feed:
         stopped.add_done_callback(
             lambda ended: None if ended.cancelled() else self._hub.refresh(plan)
         )
-        events = self._hub.subscribe(plan, after=after, until=self._stopped)
+
+        def until() -> bool:
+            return self._stopped.is_set() or self._aside(plan) is not None
+
+        events = self._hub.subscribe(plan, after=after, until=until)
         kind = ""
         try:
             async for event in events:
@@ -77,3 +82,6 @@ class Feed:
             await events.aclose()
         if kind not in ENDINGS:
             self._blame()
+            fault = self._aside(plan)
+            if fault is not None:
+                raise fault

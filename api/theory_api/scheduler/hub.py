@@ -63,11 +63,11 @@ class Hub:
         return frozenset(self._channels)
 
     async def subscribe(
-        self, plan: str, *, after: int = 0, until: asyncio.Event | None = None
+        self, plan: str, *, after: int = 0, until: Callable[[], bool] = lambda: False
     ) -> AsyncGenerator[StoredEvent]:
         """Every event with `seq > after`; ends after the plan's last one, even if that is past.
 
-        Once `until` is set, it ends where it would wait; whoever sets it calls `refresh`.
+        Once `until` says so, it ends where it would wait; whoever makes that true calls `refresh`.
         """
         channel = self._channels.setdefault(plan, _Channel())
         channel.readers += 1
@@ -85,7 +85,7 @@ class Hub:
                     if event.kind in ENDINGS:
                         return
                 if not batch:
-                    if until is not None and until.is_set():
+                    if until():
                         return
                     await news.wait()
         finally:

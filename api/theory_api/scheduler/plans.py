@@ -21,12 +21,19 @@ class Plans:
     that is set aside is never handed out; a store that lost what it acknowledged is not believed.
     """
 
-    def __init__(self, store: TruthStore, folding: Folding) -> None:
+    def __init__(
+        self,
+        store: TruthStore,
+        folding: Folding,
+        on_aside: Callable[[str], None] = lambda _plan: None,
+    ) -> None:
+        """`on_aside` hears of every plan that is set aside."""
         self.folded: dict[str, Folded] = {}
         self.aside: dict[str, TheoryError] = {}
         """Plans whose ledger is not what was written, and why."""
         self._store = store
         self._folding = folding
+        self._on_aside = on_aside
         self._one_at_a_time = asyncio.Lock()
         self._known: dict[str, tuple[int, str]] = {}
 
@@ -65,6 +72,7 @@ class Plans:
             self.aside[plan] = fault
             failure, detail = "error." + fault.code, fault.detail or {}
             log.error(failure, plan=plan, seq=detail.get("seq"), reason=fault.message)
+            self._on_aside(plan)
 
     async def trusting(self, plan: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work`; a fault of it is only this plan's own once the plan is set aside."""

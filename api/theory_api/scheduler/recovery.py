@@ -149,9 +149,14 @@ class Recovery:
     async def _tidy(self) -> None:
         """Remove what executions left that were settled but not cleaned up before a death.
 
-        Law: no secret and no process outlives its execution for longer than until the next start.
+        Laws: no secret and no process outlives its execution for longer than until the next start;
+        a note and a mark outlive their settle. Of a plan that is set aside nobody knows what it
+        has open, so nothing is removed before people have looked at it.
         """
         context, runner = self._context, self._runner
+        if self._writer.plans.aside:
+            log.warning("recovery.untidied", aside=len(self._writer.plans.aside))
+            return
         noted = set(await context.scratch.names())
         for adapter in context.adapters.values():
             for name in sorted(set(await adapter.remembered()) - self._busy()):

@@ -65,6 +65,7 @@ class Runner:
         )
         self._metering = Metering(context, self._spawn)
         self.failed: Callable[[BaseException], None] = lambda _error: None
+        self.entitled: Callable[[], bool] = lambda: True
 
     # -- what the engine calls --------------------------------------------------------------
 
@@ -244,7 +245,20 @@ class Runner:
             )
         except TheoryError as error:
             return unrun(attempt, fault(error))
+        await self._still_ours(attempt)
         return await execute(self._context, self._metering, job, halt)
+
+    async def _still_ours(self, attempt: Attempting) -> None:
+        """Wait until the shard is certainly held, or until this engine is stopped.
+
+        Law: what a successor may have voided is not started by one that slept since its commit.
+        """
+        told = False
+        while not self.entitled():
+            if not told:
+                log.warning("execution.waits", execution_id=attempt.execution_id)
+                told = True
+            await self._context.clock.sleep(self._context.pace.poll_s)
 
     def reap(self, plan: str, attempt: Attempting) -> None:
         """Go on stopping an execution that did not confirm its stop; its plan goes on meanwhile."""

@@ -80,9 +80,8 @@ class Tenure:
         Law: the lease began in the store after its renewal began here, and clocks that only count
         run alike: while this holds, what the engine refuses is refused by the owner.
         """
-        if self.renewed is None:
-            return False
-        return self.clock.monotonic() - self.renewed < self.pace.lease_s
+        since = self.engine.claimed if self.renewed is None else self.renewed
+        return since is not None and self.clock.monotonic() - since < self.pace.lease_s
 
     def end(self, *, orderly: bool = False) -> None:
         """Have it end; only the first word counts."""
@@ -119,6 +118,7 @@ class Tenure:
         Raises what kept the engine from starting, and what `attend` raises.
         """
         over = asyncio.create_task(self.over.wait())
+        self.engine.entitled = lambda: self.held
         try:
             await self._until(asyncio.create_task(self.engine.start()), over)
             if not over.done() and self.engine.epoch is not None:

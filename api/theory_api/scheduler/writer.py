@@ -81,7 +81,7 @@ class Writer:
     """Owns the folded states of one shard.
 
     `on_commit` hears of every commit; `on_doubt` of every plan with a commit that failed, or seemed
-    to: what the store holds of it may be news.
+    to: what the store holds of it may be news; `on_aside` of every plan that is set aside.
 
     Laws: nothing is answered or acted on before its commit; at most one commit is in flight, and
     the next batch is decided on top of it; when a commit fails, every state that it touched is
@@ -97,6 +97,7 @@ class Writer:
         epoch: int,
         on_commit: Callable[[Committed], None],
         on_doubt: Callable[[str], None] = lambda _plan: None,
+        on_aside: Callable[[str], None] = lambda _plan: None,
         folding: Folding | None = None,
     ) -> None:
         self._store = store
@@ -107,7 +108,7 @@ class Writer:
         self._on_doubt = on_doubt
         self._inbox: deque[Item] = deque()
         self._arrived = asyncio.Event()
-        self.plans = Plans(store, folding or Folding(store))
+        self.plans = Plans(store, folding or Folding(store), on_aside)
         self._keys: set[tuple[str, str]] = set()
         self._hand: list[Item] = []
         self._flight: tuple[Batch, asyncio.Task[None]] | None = None
@@ -219,7 +220,7 @@ class Writer:
         self._hand = [self._inbox.popleft() for _ in range(min(BATCH, len(self._inbox)))]
         batch = self.step(await self._loaded(self._hand))
         if not await self._land():
-            self.plans.forget(batch.shares)
+            self._forget(batch)
             self._inbox.extendleft(reversed(batch.items))
         else:
             self._flight = (batch, asyncio.create_task(self._commit(batch)))
@@ -351,6 +352,10 @@ class Writer:
                 self._on_commit(Committed(plan, folded.state, events, effects))
 
     def _forget(self, batch: Batch) -> None:
+        """Undo what was decided on top of a failed commit.
+
+        Law: whoever waits for its plans looks again: its commands may never be decided anew.
+        """
         self.plans.forget(batch.shares)
         self._wake(batch.shares)
 

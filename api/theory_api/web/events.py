@@ -28,6 +28,8 @@ DONE: Final = 1000
 """Close code after the plan's last event."""
 UNWANTED: Final = 1008
 """Close code for a client that sends anything: the stream is one-way."""
+BROKEN: Final = 1011
+"""Close code for a plan that is set aside: its ledger is not what was written."""
 GOING: Final = 1012
 """Close code when the server stops: connect again with `after`."""
 TOO_SLOW: Final = 1013
@@ -158,7 +160,7 @@ async def _send(
         return TOO_SLOW
     except TheoryError as error:
         report(error)
-        return GOING
+        return BROKEN if error.code == "ERR_CHAIN_BROKEN" else GOING
     return DONE if ended else GOING
 
 

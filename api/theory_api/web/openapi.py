@@ -27,8 +27,8 @@ Plans, budgets and a ledger around containerised work.
 Errors are RFC 9457 problem details with a stable `code`. A POST takes an `Idempotency-Key`: the
 same key with the same request answers the first answer again. The events address of a plan is also
 a WebSocket: one text frame `{event, hash}` an event after `?after=N`. Close codes: 1000 the plan
-ended, 1008 the client sent something, 1012 the server stops, 1013 the reader is too slow; after
-1012 and 1013 connect again with the last seq.
+ended, 1008 the client sent something, 1011 the plan is set aside, 1012 the server stops, 1013 the
+reader is too slow; after 1012 and 1013 connect again with the last seq.
 """
 
 

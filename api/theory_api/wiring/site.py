@@ -86,6 +86,10 @@ class Site:
     ) -> Engine:
         """The scheduler of a shard, whose executions leave their notes and marks there."""
         settings, intakes = self.settings, MemoryIntakes(self.artifacts)
+
+        def may_start() -> bool:
+            return engine.entitled()
+
         process = ProcessWsAdapter(
             resolver=folder_resolver(settings.processors),
             intakes=intakes,
@@ -93,6 +97,7 @@ class Site:
             wheels=settings.wheels,
             home=place.root,
             secret=self.secret,
+            may_start=may_start,
         )
         context = Context(
             world=self.read,
@@ -111,7 +116,7 @@ class Site:
             capacity=self.capacity,
         )
         walk = Verification(self.read, self.clock, mine=mine) if self.resident else None
-        return Engine(
+        engine = Engine(
             self.truth,
             self.read,
             context,
@@ -120,6 +125,7 @@ class Site:
             admitting=self.admitting,
             verification=walk,
         )
+        return engine
 
 
 async def router(site: Site, url: str, stack: contextlib.AsyncExitStack) -> Router:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from theory_api.adapters.files.disk import Disk
 from theory_api.adapters.files.lock import WriterLock
 from theory_core import TheoryError
 
@@ -100,10 +101,17 @@ def open_home(root: Path) -> Home:
 
 
 def _make(root: Path, *folders: Path) -> None:
+    """Law: what is durable in a folder is durable only if the folder's own name is."""
+    disk = Disk()
     try:
         for folder in (root, *folders):
-            if not folder.is_dir():
+            missing = [folder, *folder.parents]
+            while missing and missing[-1].is_dir():
+                missing.pop()
+            if missing:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for step in reversed(missing):
+                disk.sync_folder(step.parent.resolve())
     except OSError as error:
         raise _unusable(root, error) from error
 

@@ -122,6 +122,10 @@ class Journal:
         """The body of the newest such record in files of other processes; None without one."""
         return await in_thread(partial(self._find, kind, name))
 
+    async def noted(self) -> frozenset[str]:
+        """Names of the notes in files of other processes, alive or dead."""
+        return await in_thread(self._noted)
+
     async def _flush(self) -> None:
         while self._queue:
             batch, self._queue = self._queue, []
@@ -202,15 +206,27 @@ class Journal:
 
     def _find(self, kind: bytes, name: str) -> bytes | None:
         found: bytes | None = None
-        for file in sorted(self._folder.glob(f"*{SUFFIX}")):
-            if file in self._locks:
-                continue
-            for record in records(_read(file)):
-                if record.name == name and record.kind == kind:
-                    found = record.body
-                elif record.name == name and record.kind == DROP and kind == NOTE:
-                    found = None
+        for record in self._others():
+            if record.name == name and record.kind == kind:
+                found = record.body
+            elif record.name == name and record.kind == DROP and kind == NOTE:
+                found = None
         return found
+
+    def _noted(self) -> frozenset[str]:
+        found = set[str]()
+        for record in self._others():
+            if record.kind == NOTE:
+                found.add(record.name)
+            elif record.kind == DROP:
+                found.discard(record.name)
+        return frozenset(found)
+
+    def _others(self) -> Iterator[Record]:
+        """What files of other processes hold, in the order in which it was written."""
+        for file in sorted(self._folder.glob(f"*{SUFFIX}")):
+            if file not in self._locks:
+                yield from records(_read(file))
 
     def close(self) -> None:
         """Let every file go; those that are left are adopted by whoever comes next."""

@@ -267,10 +267,15 @@ class JournalledScratch:
         return await self._files.load(execution_id) if note is None else note
 
     async def names(self) -> tuple[str, ...]:
-        """Executions that a note is kept of."""
-        here = (name.rpartition("/") for name in self._overlay.notes)
-        own = {name for shard, slash, name in here if shard + slash == self._shard}
-        return tuple(sorted({*own, *await self._files.names()}))
+        """Executions that a note is kept of.
+
+        Law: also by an owner of the shard that is gone, or stands still, and whose journal nobody
+        has adopted; a note that moves meanwhile is in its file before it leaves the journal.
+        """
+        known = {*self._overlay.notes, *await self._overlay.journal.noted()}
+        here = (name.rpartition("/") for name in known)
+        noted = {name for shard, slash, name in here if shard + slash == self._shard}
+        return tuple(sorted({*noted, *await self._files.names()}))
 
     async def drop(self, execution_id: str) -> None:
         """Forget it; idempotent."""

@@ -71,7 +71,9 @@ class Places:
         if len(os.fsencode(place.run_socket)) > SOCKET_BYTES:
             raise _storage("the path of the run's socket is too long")
         try:
-            self._marks.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+            if not self._marks.is_dir():
+                self._marks.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+                _sync(self._marks.parent)
             _touch_durably(place.mark)
             with self._lock:
                 _make_private(self._root)
@@ -129,11 +131,16 @@ def _touch_durably(file: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    folder = os.open(file.parent, os.O_RDONLY | os.O_CLOEXEC)
+    _sync(file.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def _write_secrets(folder: Path, secrets: dict[str, str]) -> None:

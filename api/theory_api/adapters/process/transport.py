@@ -86,6 +86,7 @@ class ProcessWsAdapter:
 
     `home` is the folder of state: beside it nothing durable is written. `secret` gives the value of
     a secret by its name, or None; it is asked in mode real only, for what the payload names.
+    `may_start` is asked once the mark of an execution is durable, before anything of it runs.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class ProcessWsAdapter:
         wheels: Path,
         home: Path,
         secret: Callable[[str], str | None] = lambda _name: None,
+        may_start: Callable[[], bool] = lambda: True,
         pace: ProcessPace | None = None,
     ) -> None:
         self._resolver = resolver
@@ -106,6 +108,7 @@ class ProcessWsAdapter:
         )
         self._places = Places(root=runtime_root(home), marks=home / "process")
         self._secret = secret
+        self._may_start = may_start
         self._pace = ProcessPace() if pace is None else pace
         self._live: dict[str, _Live] = {}
         self._look: asyncio.Task[frozenset[str]] | None = None
@@ -170,6 +173,9 @@ class ProcessWsAdapter:
         await asyncio.to_thread(self._places.make, name, secrets)
         if live.cancelled:
             raise _error("ERR_CANCELLED")
+        if not self._may_start():
+            # Law: asked after the mark. A successor that saw no mark came before this answer.
+            raise _error("ERR_HEALTH", "the shard may be another scheduler's by now")
         gateway = await _open_gateway(live.place, Gateway(name, self._intakes))
         try:
             live.supervisor = _start(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 
 from theory_api.domain import commands as cmd
+from theory_api.ports.truth import Append, IdempotencyRow
 from theory_api.scheduler.engine import Engine
 from theory_api.scheduler.shards import shard_of, shards
 from theory_api.scheduler.tests.bench import settle, step
@@ -136,6 +137,39 @@ async def test_a_process_that_wakes_after_its_lease_commits_nothing(ledger: Ledg
     await ledger.passes(5)
     assert shard not in one.ownership.owned
     assert ledger.kinds(plan).count("execution.orphaned") == 1
+
+
+async def test_a_process_that_slept_between_its_commit_and_the_start_starts_nothing(
+    ledger: Ledger,
+) -> None:
+    """Its successor found nothing of the execution and voided it: nobody would pay for it."""
+    one = await ledger.replica()
+    two = await ledger.replica()
+    await ledger.passes(60)
+    shard, append = one.ownership.owned[0], one.truth.append
+
+    async def sleeping(
+        batch: Sequence[Append],
+        *,
+        shard: str,
+        epoch: int,
+        idempotency: Sequence[IdempotencyRow] = (),
+    ) -> None:
+        await append(batch, shard=shard, epoch=epoch, idempotency=idempotency)
+        if any(event.kind == "execution.started" for share in batch for event in share.events):
+            one.freeze()
+            await one.machine.going.wait()
+
+    one.truth.append = sleeping  # type: ignore[method-assign]
+    ledger.behaviours["long"] = [patient] * 9
+    plan = await ledger.until(one.apply(plans(shard)[0], {"a": step("long")}))
+    await ledger.passes(20)
+    assert ledger.owner(plan) is two
+    assert ledger.kinds(plan).count("budget.voided") == 1
+    one.thaw()
+    await ledger.passes(20)
+    assert one.runs == set()
+    assert len(two.runs) == 1
 
 
 @pytest.mark.scenario(5)

@@ -314,6 +314,20 @@ async def test_a_plan_whose_ledger_was_changed_is_set_aside_and_the_others_go_on
         assert ident not in house.processors.runs
 
 
+async def test_what_a_plan_that_is_set_aside_left_stays_until_people_have_looked() -> None:
+    """Else its note is lost, and work that was done is taken for work that never started."""
+    disk, plan, ident = await _interrupted()
+    disk.scratch.notes[ident] = b"its outcome"
+    _spoil(disk, plan)
+    house = House(disk=disk)
+    house.processors.kept.add(ident)
+    async with house:
+        await settle()
+        assert list(house.engine.aside) == [plan]
+        assert house.disk.scratch.notes == {ident: b"its outcome"}
+        assert house.processors.released == []
+
+
 async def test_a_plan_that_is_set_aside_while_it_runs_stops_nobody_else() -> None:
     async with House() as house:
         house.processors.behaviours["long"] = [forever]
@@ -329,6 +343,26 @@ async def test_a_plan_that_is_set_aside_while_it_runs_stops_nobody_else() -> Non
         assert (await house.kinds(plan))[-1] == "execution.started"
         assert ident in house.disk.scratch.notes
         assert house.engine.fault is None
+
+
+async def test_who_waits_for_a_plan_that_is_set_aside_is_told_why_it_goes_on_no_more() -> None:
+    async with House() as house:
+        house.processors.behaviours["long"] = [forever]
+        plan = await house.apply({"a": step("long")})
+        seen = list[str]()
+
+        async def read() -> None:
+            async for event in house.engine.subscribe(plan):
+                seen.append(event.kind)
+
+        waits = [asyncio.ensure_future(house.engine.wait(plan)), asyncio.ensure_future(read())]
+        await settle()
+        assert not any(wait.done() for wait in waits)
+        fault = TheoryError("ERR_CHAIN_BROKEN", "event 1 is another one", {"plan": plan, "seq": 1})
+        house.engine.set_aside(plan, fault)
+        await settle()
+        assert [wait.exception() for wait in waits if wait.done()] == [fault, fault]
+        assert seen == await house.kinds(plan)
 
 
 @pytest.mark.scenario(5)

@@ -131,6 +131,37 @@ async def test_another_plans_commands_behind_a_failed_commit_are_decided_again()
         await here.sound(other)
 
 
+async def test_who_waits_for_a_plan_behind_a_failed_commit_does_not_wait_for_good() -> None:
+    """Its command cannot be decided again: the store is away when its plan is folded anew."""
+    other = f"{PLAN}2"
+    async with desk() as here:
+        await asyncio.gather(
+            *(here.ask(creation(proposal("a"), plan=one)) for one in (PLAN, other))
+        )
+        here.truth.gate.clear()
+        here.truth.faults = [(LOST_ANSWER, False)]
+        failing = here.ask(pause())
+        await settle()
+        behind = here.ask(pause(other))
+        await settle()
+        waits = asyncio.create_task(here.writer.settled(other))
+        await settle()
+        assert not waits.done()
+        read, away = here.truth.events, [LOST_ANSWER]
+
+        async def events(plan: str, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
+            if plan == other and away:
+                raise away.pop()
+            return await read(plan, after=after, limit=limit)
+
+        here.truth.events = events  # type: ignore[method-assign]
+        here.truth.gate.set()
+        for asked in (failing, behind, waits):
+            await settle()
+            assert asked.done()
+            asked.exception()
+
+
 @pytest.mark.scenario(5)
 @pytest.mark.parametrize("code", ["ERR_NOT_WRITER", "ERR_CONFLICT", "ERR_CHAIN_BROKEN"])
 async def test_a_writer_that_lost_its_shard_stops_for_good(code: str) -> None:

@@ -310,6 +310,9 @@ async def test_a_reader_is_told_to_come_again_when_the_scheduler_stops(
             await ws.recv()
             ledger.stop()
             assert (await read_all(ws))[1] == 1012
+        ledger.stop(TheoryError("ERR_CHAIN_BROKEN", "event 2 of it does not match its hash", {}))
+        async with connect(at.ws + PATH, additional_headers=KEY) as ws:
+            assert (await read_all(ws))[1] == 1011
         ledger.stop(TheoryError("ERR_NOT_WRITER", "another process writes here", {}))
         async with connect(at.ws + PATH, additional_headers=KEY) as ws:
             assert (await read_all(ws))[1] == 1012

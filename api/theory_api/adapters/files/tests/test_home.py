@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from theory_api.adapters.files.home import Home, open_home
+from theory_api.adapters.files.disk import Disk
+from theory_api.adapters.files.home import Home, open_home, open_shard
 from theory_api.adapters.files.lock import WriterLock
 from theory_core import TheoryError
 
@@ -33,6 +34,29 @@ def test_a_new_home_belongs_to_its_owner_alone(home: Home) -> None:
     assert {mode_of(path) for path in (home.root, home.artifacts, home.scratch)} == {0o700}
     assert home.database == home.root / "theory.db"
     assert not home.database.exists()
+
+
+def test_the_folders_of_a_home_and_of_a_shard_have_durable_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power failure after the first note would take its folder with it otherwise."""
+    synced, sync = list[Path](), Disk.sync_folder
+
+    def noted(disk: Disk, folder: Path) -> None:
+        synced.append(folder)
+        sync(disk, folder)
+
+    monkeypatch.setattr(Disk, "sync_folder", noted)
+    root = tmp_path / "deep" / "home"
+    made = open_home(root)
+    assert synced == [tmp_path, root.parent, root, root, root]
+    synced.clear()
+    open_shard(made, "s0")
+    assert synced == [root, root / "shards", root / "shards" / "s0"]
+    synced.clear()
+    open_shard(made, "s0")
+    open_home(root)
+    assert synced == []
 
 
 def test_an_existing_folder_keeps_its_permissions(tmp_path: Path) -> None:

@@ -110,11 +110,28 @@ async def test_another_process_reads_what_only_a_journal_has(own: Home) -> None:
     here.journal.close()
 
 
+async def test_who_takes_a_shard_over_sees_the_notes_that_only_the_last_owner_has(
+    own: Home,
+) -> None:
+    """Its journal is not adopted: it stands still, or died after the successor had begun."""
+    async with open_files(own) as files:
+        here = overlay(own)
+        await here.save("s1/x1", b"outcome")
+        await here.save("s1/x2", b"outcome")
+        await here.save("s2/x3", b"another shard's")
+        await here.drop("s1/x2")
+        await here.save("/x4", b"the home's")
+        for _ in ("it stands still", "it is dead"):
+            assert await files.notes("s1").names() == ("x1",)
+            assert await files.notes("s1").load("x1") == b"outcome"
+            assert await files.scratch.names() == ("x4",)
+            here.journal.close()
+
+
 async def test_nobody_adopts_the_journal_of_a_living_process(own: Home) -> None:
     here = overlay(own)
     await here.save("/x1", b"outcome")
     async with open_files(own) as files:
-        assert await files.scratch.names() == ()
         assert await files.scratch.load("x1") == b"outcome"
     assert len(journals(own)) == 1
     here.journal.close()

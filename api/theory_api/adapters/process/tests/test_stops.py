@@ -207,6 +207,23 @@ async def test_leftovers_of_an_earlier_owner_are_ended(bench: Bench) -> None:
     assert await bench.adapter.standing("x1") is Standing.ABSENT
 
 
+async def test_nothing_starts_once_its_owner_may_be_replaced_and_the_mark_says_so_before(
+    bench: Bench,
+) -> None:
+    marked: list[bool] = []
+
+    def replaced() -> bool:
+        marked.append(bench.adapter._places.is_marked("x1"))
+        return False
+
+    bench.adapter._may_start = replaced
+    envelope = await bench.run({"do": "echo"})
+    assert envelope["error"]["code"] == "ERR_HEALTH"
+    assert marked == [True], "a successor that finds no mark has claimed before this question"
+    assert bench.frames == []
+    assert await bench.adapter.standing("x1") is Standing.GONE
+
+
 async def test_many_questions_at_once_are_one_look_at_the_machine(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
