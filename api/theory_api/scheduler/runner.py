@@ -222,19 +222,20 @@ class Runner:
     def begin(self, state: PlanState, name: str) -> None:
         """Run an admitted execution in a task of its own."""
         self._running.add(name)
-        work = partial(self._execute, state, name)
+        work = partial(self._execute, state, state.open[name])
         self._spawn(self._writer.plans.trusting(state.plan, work))
 
-    async def _execute(self, state: PlanState, name: str) -> None:
+    async def _execute(self, state: PlanState, attempt: Attempting) -> None:
+        """Law: the attempt is that of the admission; the live state moves on while it runs."""
         try:
-            note = await self._run(state, state.open[name])
+            note = await self._run(state, attempt)
             if note is None:
-                self.reap(state.plan, state.open[name])
+                self.reap(state.plan, attempt)
             else:
                 await self.complete(state.plan, note)
         finally:
-            self._halts.pop(name, None)
-            self._admissions.free(name)
+            self._halts.pop(attempt.execution_id, None)
+            self._admissions.free(attempt.execution_id)
 
     async def _run(self, state: PlanState, attempt: Attempting) -> Note | None:
         """Execute an attempt; one whose order cannot be read any more ends without having run."""
