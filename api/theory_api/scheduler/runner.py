@@ -24,7 +24,7 @@ from theory_api.scheduler.metering import Metering
 from theory_api.scheduler.order import order
 from theory_api.scheduler.outcome import Note, fault, unrun
 from theory_api.scheduler.patience import patiently
-from theory_api.scheduler.reaping import Reaper
+from theory_api.scheduler.reaping import LONGEST_S, Reaper
 from theory_api.scheduler.writer import Committed, Writer
 from theory_core import TheoryError
 
@@ -222,19 +222,20 @@ class Runner:
     def begin(self, state: PlanState, name: str) -> None:
         """Run an admitted execution in a task of its own."""
         self._running.add(name)
-        work = partial(self._execute, state, name)
+        work = partial(self._execute, state, state.open[name])
         self._spawn(self._writer.plans.trusting(state.plan, work))
 
-    async def _execute(self, state: PlanState, name: str) -> None:
+    async def _execute(self, state: PlanState, attempt: Attempting) -> None:
+        """Law: the attempt is that of the admission; the live state moves on while it runs."""
         try:
-            note = await self._run(state, state.open[name])
+            note = await self._run(state, attempt)
             if note is None:
-                self.reap(state.plan, state.open[name])
+                self.reap(state.plan, attempt)
             else:
                 await self.complete(state.plan, note)
         finally:
-            self._halts.pop(name, None)
-            self._admissions.free(name)
+            self._halts.pop(attempt.execution_id, None)
+            self._admissions.free(attempt.execution_id)
 
     async def _run(self, state: PlanState, attempt: Attempting) -> Note | None:
         """Execute an attempt; one whose order cannot be read any more ends without having run."""
@@ -303,7 +304,35 @@ class Runner:
                 break
         if settling is not None:
             tell(note, settling)
-        await self.release(note.execution_id, settling.adapter if settling else None)
+        await self._clean(note.execution_id, settling.adapter if settling else None)
+
+    async def _clean(self, name: str, adapter: str | None) -> None:
+        """Clean up behind a settled execution; what cannot be removed now is tried again.
+
+        Law: what is settled is settled; a folder that does not go stops no scheduler, and takes no
+        place of an execution.
+        """
+        try:
+            await self.release(name, adapter)
+        except TheoryError as error:
+            if error.code not in PASSING:
+                raise
+            log.warning("execution.unreleased", execution_id=name, code=error.code)
+            if not self._stopping:
+                self._spawn(self._clean_later(name, adapter))
+
+    async def _clean_later(self, name: str, adapter: str | None) -> None:
+        pause = self._context.pace.poll_s
+        while True:
+            await self._context.clock.sleep(pause)
+            try:
+                await self.release(name, adapter)
+            except TheoryError as error:
+                if error.code not in PASSING:
+                    raise
+                pause = min(2 * pause, LONGEST_S)
+            else:
+                return
 
     @property
     def running(self) -> frozenset[str]:

@@ -10,7 +10,7 @@ from theory_api.domain.tests.shelf import snapshot
 from theory_api.ports.artifacts import Blob
 from theory_api.ports.truth import StoredEvent
 from theory_api.scheduler import inputs
-from theory_api.scheduler.tests.bench import House, data_of, settle, step
+from theory_api.scheduler.tests.bench import House, data_of, settle, step, until
 from theory_api.scheduler.tests.processors import Run, badly, well
 from theory_core import TheoryError
 
@@ -182,3 +182,23 @@ async def test_what_a_dead_owner_did_not_clean_up_is_removed_at_the_next_start()
     async with successor:
         assert sorted(successor.processors.released) == sorted([ident, "x-never-heard-of"])
         assert await disk.scratch.names() == ()
+
+
+async def test_what_cannot_be_removed_behind_an_execution_stops_nobody_and_goes_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with House() as house:
+        drop, faults = house.disk.scratch.drop, ["EIO"] * 3
+
+        async def failing(name: str) -> None:
+            if faults:
+                raise TheoryError("ERR_STORAGE", f"storage unavailable: {faults.pop()}", {})
+            await drop(name)
+
+        monkeypatch.setattr(house.disk.scratch, "drop", failing)
+        plan = await house.apply({"a": step(), "b": step(depends_on=["a"])})
+        assert await house.ended(plan) == "completed"
+        assert house.engine.idle
+        await until(house.clock, house.clock.sleep(60))
+        assert house.disk.scratch.notes == {}
+        assert house.engine.fault is None
