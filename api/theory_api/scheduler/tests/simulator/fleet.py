@@ -59,6 +59,10 @@ def work() -> None:
             gc.collect()
 
 
+SHIFT = 10
+"""Seeds of one worker process."""
+
+
 class Fleet:
     """Workers that take seeds until there are none, or until told to stop."""
 
@@ -100,20 +104,33 @@ class Fleet:
             return next(itertools.chain(self._lanes[lane], self._rest), None)
 
     def _serve(self, number: int) -> None:
-        """One worker process; it hashes texts by a seed of its own."""
+        """One worker process after the other; each hashes texts by this lane's seed.
+
+        A buried world is never freed whole: what its dead coroutines hold would be looked through
+        after every seed, and in the end that is all a worker does.
+        """
+        try:
+            while self._shift(number):
+                pass
+        finally:
+            self._done.put(None)
+
+    def _shift(self, number: int) -> bool:
+        """A few seeds in one process; whether there may be more."""
         command = [sys.executable, "-m", "theory_api.scheduler.tests.simulator", "--worker"]
         environment = os.environ | {"PYTHONHASHSEED": str(number + 1)}
         pipe = subprocess.PIPE
-        try:
-            with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe) as worker:
-                assert worker.stdin is not None
-                assert worker.stdout is not None
-                while (seed := self._next(number % 2)) is not None:
-                    worker.stdin.write(f"{seed}\n".encode())
-                    worker.stdin.flush()
-                    self._done.put(_read(worker.stdout.readline(), seed))
-        finally:
-            self._done.put(None)
+        with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe) as worker:
+            assert worker.stdin is not None
+            assert worker.stdout is not None
+            for _ in range(SHIFT):
+                seed = self._next(number % 2)
+                if seed is None:
+                    return False
+                worker.stdin.write(f"{seed}\n".encode())
+                worker.stdin.flush()
+                self._done.put(_read(worker.stdout.readline(), seed))
+        return True
 
 
 def _read(line: bytes, seed: int) -> Outcome:
