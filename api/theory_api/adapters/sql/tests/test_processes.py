@@ -49,6 +49,10 @@ async def writing(home: Home) -> AsyncIterator[asyncio.subprocess.Process]:
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGKILL)
+        if process.stdout is not None:
+            # What it said and nobody read would keep its pipe open, and `wait` waiting, for good.
+            while await process.stdout.read(1 << 16):
+                pass
         await process.wait()
 
 
