@@ -36,8 +36,10 @@ WRITER = Path(__file__).with_name("writer_process.py")
 
 
 @asynccontextmanager
-async def writing(home: Home) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process that appends, from its first append to its kill."""
+async def writing(
+    home: Home, said: list[bytes] | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process that appends, from its first append to its kill; `said` gets its output then."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(WRITER), str(home.root), stdout=asyncio.subprocess.PIPE
     )
@@ -49,11 +51,10 @@ async def writing(home: Home) -> AsyncIterator[asyncio.subprocess.Process]:
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGKILL)
-        if process.stdout is not None:
-            # What it said and nobody read would keep its pipe open, and `wait` waiting, for good.
-            while await process.stdout.read(1 << 16):
-                pass
-        await process.wait()
+        # What nobody reads would keep its pipe open, and `wait` waiting, for good.
+        rest, _ = await process.communicate()
+        if said is not None:
+            said.append(rest)
 
 
 async def all_events(read: ReadModel, plan: str) -> list[StoredEvent]:
@@ -133,10 +134,10 @@ async def kill_and_check(home: Home, seed: int, rounds: int) -> None:
     draw = random.Random(seed)  # noqa: S311 - moments, not secrets
     acknowledged: dict[str, int] = {}
     for _ in range(rounds):
-        async with writing(home) as process:
+        said: list[bytes] = []
+        async with writing(home, said) as process:
             await asyncio.sleep(draw.uniform(0, 0.15))
-        assert process.stdout is not None
-        for line in (await process.stdout.read()).splitlines(keepends=True):
+        for line in said[0].splitlines(keepends=True):
             if line.endswith(b"\n"):
                 plan, seq = line.decode().split()
                 acknowledged[plan] = int(seq)
