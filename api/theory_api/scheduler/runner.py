@@ -14,6 +14,7 @@ from theory_api.domain.decision import Delay, Start, Stop
 from theory_api.domain.runnable import Blocked
 from theory_api.domain.state import Attempting, PlanState
 from theory_api.scheduler.admitting import CAPACITY, Admissions, Desk
+from theory_api.scheduler.answer import Answer
 from theory_api.scheduler.capacity import Capacity
 from theory_api.scheduler.context import PASSING, Context
 from theory_api.scheduler.evaluation import evaluate
@@ -274,6 +275,7 @@ class Runner:
     async def complete(self, plan: str, note: Note) -> None:
         """Propose a completion until it is decided, then clean up behind the execution."""
         context, settling = self._context, None
+        conflict: TheoryError | None = None
         while True:
             try:
                 state = await self._writer.load(plan)
@@ -283,28 +285,39 @@ class Runner:
                     if note.execution_id in (await self._writer.settled(plan)).open:
                         continue
                     break
+                if conflict is not None:
+                    raise conflict
                 settling = attempt
-                proposed = state.transitions[attempt.transition].proposed
-                verdicts = await evaluate(
-                    proposed.success if note.outcome == "succeeded" else (),
-                    state,
-                    context.world,
-                    at_seq=self._writer.committed(plan),
-                    own=attempt.transition,
-                    pending=note.outputs,
-                    prefix=attempt.write_prefix,
-                )
-                answer = await self._writer.submit(note.command(plan, verdicts))
+                answer = await self._report(state, attempt, note)
             except TheoryError as error:
-                if error.code not in PASSING or self._writer.lost is not None:
+                again = error.code in PASSING | {"ERR_CONFLICT"} and error is not conflict
+                if self._writer.lost is not None or not again:
                     raise
-                await context.clock.sleep(context.pace.poll_s)
+                if error.code == "ERR_CONFLICT":
+                    # Law: a stale report is refused; another one of it was decided meanwhile.
+                    conflict, settling = error, None
+                else:
+                    await context.clock.sleep(context.pace.poll_s)
                 continue
             if not answer.stale:
                 break
         if settling is not None:
             tell(note, settling)
         await self._clean(note.execution_id, settling.adapter if settling else None)
+
+    async def _report(self, state: PlanState, attempt: Attempting, note: Note) -> Answer:
+        """Have an outcome judged, with the answers of the success predicates."""
+        proposed = state.transitions[attempt.transition].proposed
+        verdicts = await evaluate(
+            proposed.success if note.outcome == "succeeded" else (),
+            state,
+            self._context.world,
+            at_seq=self._writer.committed(state.plan),
+            own=attempt.transition,
+            pending=note.outputs,
+            prefix=attempt.write_prefix,
+        )
+        return await self._writer.submit(note.command(state.plan, verdicts))
 
     async def _clean(self, name: str, adapter: str | None) -> None:
         """Clean up behind a settled execution; what cannot be removed now is tried again.

@@ -12,9 +12,11 @@ import pytest
 from theory_api.adapters.memory.truth import MemoryTruth
 from theory_api.domain.tests.shelf import snapshot
 from theory_api.ports.adapter import Standing
+from theory_api.scheduler import runner
+from theory_api.scheduler.evaluation import evaluate
 from theory_api.scheduler.outcome import decode
 from theory_api.scheduler.tests.bench import Disk, House, balances, settle, step, until
-from theory_api.scheduler.tests.processors import Run, forever, well
+from theory_api.scheduler.tests.processors import Run, badly, forever, well
 from theory_core import TheoryError, canonicalize, loads_strict
 
 
@@ -187,6 +189,45 @@ async def test_an_outcome_that_was_noted_is_settled_as_noted_and_not_repeated() 
         kinds = await second.kinds(plan)
         assert kinds.count("budget.settled") == kinds.count("execution.started") == 1
         assert disk.scratch.notes == {}
+
+
+async def test_a_second_report_that_comes_after_the_retry_was_admitted_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its attempt is not even the newest any more: refused, and no scheduler stops for it."""
+    async with House() as house:
+        house.processors.behaviours["flaky"] = [badly, forever]
+        early, late, notes = asyncio.Event(), asyncio.Event(), list[bytes]()
+        save, real = house.disk.scratch.save, evaluate
+
+        async def saving(execution_id: str, outcome: bytes) -> None:
+            notes.append(outcome)
+            await save(execution_id, outcome)
+
+        async def slowly(*given: Any, **named: Any) -> Any:
+            await (late if asyncio.current_task() is again else early).wait()
+            return await real(*given, **named)
+
+        again: asyncio.Task[None] | None = None
+        monkeypatch.setattr(house.disk.scratch, "save", saving)
+        monkeypatch.setattr(runner, "evaluate", slowly)
+        plan = await house.apply({"a": step("flaky")})
+        await settle()
+        running = house.engine._runner
+        assert running is not None
+        again = asyncio.create_task(running.complete(plan, decode(notes[0])))
+        await settle()
+        early.set()
+        while len(house.processors.runs) < 2:
+            await settle()
+            house.clock.skip()
+        late.set()
+        await settle()
+        assert again.done()
+        await again
+        assert (await house.kinds(plan)).count("budget.settled") == 1
+        await house.plans.cancel(plan, by="me", reason="enough")
+        assert await house.ended(plan) == "cancelled"
 
 
 async def test_a_note_stays_until_its_settle_is_stored_whoever_reports_it() -> None:
