@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
+import contextlib
 import json
 import logging
 import sys
@@ -9,6 +12,7 @@ from collections.abc import Iterable, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
+import msgspec
 import structlog
 
 from theory_api.observability.redaction import Redactor
@@ -21,6 +25,7 @@ _FIRST: Final = ("ts", "level", "event", "version")
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
+_QUICK: Final = msgspec.json.Encoder()
 
 _Event = MutableMapping[str, Any]
 
@@ -33,6 +38,8 @@ def configure(
     Called once by the composition root, before anything logs. `secrets` are values that must
     never appear, whatever they are found in.
     """
+    lines = Lines(stream or sys.stderr)
+    atexit.register(lines.flush)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -41,13 +48,55 @@ def configure(
             Line(version=version, redactor=Redactor(secrets)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=lambda *_: structlog.PrintLogger(file=stream or sys.stderr),
+        logger_factory=lambda *_: lines,
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
     for handler in [known for known in root.handlers if isinstance(known, _Bridge)]:
         root.removeHandler(handler)
     root.addHandler(_Bridge(level=max(_LEVELS[level], logging.WARNING)))
+
+
+class Lines:
+    """Writes finished lines to a stream.
+
+    Those of one turn of the event loop are written together, with a warning or worse at the
+    latest. Law: a log that cannot be written stops nothing.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._waiting: list[str] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def info(self, line: str) -> None:
+        """Write a line with those that follow it at once."""
+        self._waiting.append(line)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+            return
+        if len(self._waiting) == 1 or self._loop is not loop:
+            self._loop = loop
+            loop.call_soon(self.flush)
+
+    debug = info
+
+    def error(self, line: str) -> None:
+        """Write a line, and every line before it."""
+        self._waiting.append(line)
+        self.flush()
+
+    warning = error
+
+    def flush(self) -> None:
+        """Write what waits."""
+        lines, self._waiting = self._waiting, []
+        if lines:
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.write("\n".join(lines) + "\n")
+                self._stream.flush()
 
 
 class Line:
@@ -84,7 +133,11 @@ def _cut(values: dict[str, Any]) -> str:
 
 
 def _encode(values: dict[str, Any]) -> str:
-    return _ENCODER.encode(values)
+    try:
+        line = _QUICK.encode(values)
+    except (OverflowError, UnicodeEncodeError):  # Beyond 64 bits; half a surrogate pair.
+        return _ENCODER.encode(values)
+    return line.decode() if line.isascii() else _ENCODER.encode(values)
 
 
 def _width(value: Any) -> int:  # noqa: ANN401

@@ -36,6 +36,8 @@ class Desk:
     """Transition -> monotonic time before which its next attempt is not proposed."""
     held: dict[str, Held] = field(default_factory=dict)
     """What outside the state holds a candidate, or what held it when it was last tried."""
+    earlier: dict[str, Held] = field(default_factory=dict)
+    """The same of candidates that were left alone since."""
     crowded: bool = False
     """Whether candidates were left alone because no place was free."""
     doubtful: set[str] = field(default_factory=set)
@@ -78,7 +80,7 @@ class Admissions:
         The admissions of one turn are judged together, each by itself. Seconds after which to look
         again come back where something outside the ledger may have changed by then.
         """
-        before, desk.held = desk.held, {}
+        before, desk.held, desk.earlier = desk.earlier | desk.held, {}, {}
         desk.crowded = False
         soonest: float | None = None
         absent: dict[str, MissingInputError] = {}
@@ -86,6 +88,8 @@ class Admissions:
         for name in _in_turn(state.candidates):
             if self._seats.crowded(state.plan):
                 desk.crowded = True
+                # Law: what is not looked at costs nothing; its answer may hold it still later.
+                desk.earlier = _untried(before, desk.held, state)
                 break
             wait = desk.delayed.get(name, 0.0) - self._context.clock.monotonic()
             if wait > 0:
@@ -182,6 +186,17 @@ class Admissions:
     async def _refuse(self, state: PlanState, name: str, attempt: int, error: Fault) -> None:
         command = cmd.Refuse(plan=state.plan, transition=name, attempt=attempt, error=error)
         await self._writer.submit(command)
+
+
+def _untried(
+    before: Mapping[str, Held], tried: Mapping[str, Held], state: PlanState
+) -> dict[str, Held]:
+    """The answers that candidates got before, of those that got none now."""
+    return {
+        name: held
+        for name, held in before.items()
+        if name not in tried and name in state.candidates
+    }
 
 
 def _in_turn(candidates: Mapping[str, None]) -> Iterator[str]:

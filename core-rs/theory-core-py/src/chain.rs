@@ -9,8 +9,9 @@ use theory_core::ids::{self, check_plan};
 use theory_core::json::Value;
 use theory_core::{Error, digest, event};
 
+use crate::DETACH_BYTES;
 use crate::error::{guard, wrong_type};
-use crate::json::to_value;
+use crate::json::{measured, to_value};
 
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("EVENT_VERSION", event::VERSION)?;
@@ -70,8 +71,9 @@ impl Chain {
     fn append<'py>(&self, events: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
         let py = events.py();
         let sealed = guard(py, || {
-            let events = values(events)?;
-            py.detach(|| self.0.lock().unwrap_or_else(PoisonError::into_inner).append(&events))
+            let (events, bytes) = values(events)?;
+            let append = || self.0.lock().unwrap_or_else(PoisonError::into_inner).append(&events);
+            if bytes < DETACH_BYTES { append() } else { py.detach(append) }
         })?;
         let rows = sealed
             .iter()
@@ -106,12 +108,18 @@ impl Chain {
     }
 }
 
-/// Values of a list of Python objects; an error names the object's place.
-fn values(events: &Bound<'_, PyAny>) -> Result<Vec<Value>, Error> {
+/// Values of a list of Python objects, and roughly their bytes; an error names the object's place.
+fn values(events: &Bound<'_, PyAny>) -> Result<(Vec<Value>, usize), Error> {
     let events = events.extract::<Vec<Bound<'_, PyAny>>>();
     let events = events.map_err(|_| wrong_type("events is not a list"))?;
-    let value = |(index, event)| to_value(event).map_err(|error| error.with("index", index));
-    events.iter().enumerate().map(value).collect()
+    let mut bytes = 0;
+    let value = |(index, event)| {
+        let (value, size) = measured(event).map_err(|error| error.with("index", index))?;
+        bytes += size;
+        Ok(value)
+    };
+    let values = events.iter().enumerate().map(value).collect::<Result<_, Error>>()?;
+    Ok((values, bytes))
 }
 
 /// The last event: its hash, or a tuple of seq, hash and, if known, time stamp.

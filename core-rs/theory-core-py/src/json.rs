@@ -90,7 +90,7 @@ enum Open<'py> {
 ///
 /// Reading runs no Python code: containers and scalars are read as their base type, past any
 /// override, so nobody can change them meanwhile.
-fn measured(obj: &Bound<'_, PyAny>) -> Result<(Value, usize), Error> {
+pub(crate) fn measured(obj: &Bound<'_, PyAny>) -> Result<(Value, usize), Error> {
     let mut builder = Builder::new();
     let mut bytes = 0;
     let mut open: Vec<Open<'_>> = Vec::new();
