@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from itertools import takewhile
 from typing import Final
 
 from theory_api.ports.truth import StoredEvent
@@ -99,4 +100,7 @@ class Hub:
         ring = channel.recent
         if not ring or ring[0].seq > last + 1:
             return None
-        return [event for event in ring if event.seq > last]
+        # From the newest back: who keeps up pays for what is new, not for what is kept.
+        news = list(takewhile(lambda event: event.seq > last, reversed(ring)))
+        news.reverse()
+        return news

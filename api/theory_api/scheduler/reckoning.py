@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,9 +68,11 @@ async def reckon(context: Context, job: Order, back: Returned) -> Note:
     envelope = back.envelope
     if error is not None and error != _enveloped(envelope):
         envelope = _error_envelope(job, error)
-    stored = await context.artifacts.put(canonicalize(envelope))
     back.trace.event("outcome", status="error" if error else "success")
-    trace = await context.artifacts.put(back.trace.encode())
+    stored, trace = await _both(
+        context.artifacts.put(canonicalize(envelope)),
+        context.artifacts.put(back.trace.encode()),
+    )
     index = back.arrived.get(INDEX) if error is None else None
     return Note(
         execution_id=job.execution_id,
@@ -85,6 +88,16 @@ async def reckon(context: Context, job: Order, back: Returned) -> Note:
         records=_records(job, receipt, trace, index),
         trace=trace.cid,
     )
+
+
+async def _both(first: Awaitable[Blob], second: Awaitable[Blob]) -> tuple[Blob, Blob]:
+    """Two that wait for the disk together; raises once both have ended."""
+    one, other = await asyncio.gather(first, second, return_exceptions=True)
+    if isinstance(one, BaseException):
+        raise one
+    if isinstance(other, BaseException):
+        raise other
+    return one, other
 
 
 def _stated_error(back: Returned) -> Fault | None:

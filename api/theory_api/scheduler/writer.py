@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -223,22 +223,17 @@ class Writer:
             self._forget(batch)
             self._inbox.extendleft(reversed(batch.items))
         else:
-            self._flight = (batch, asyncio.create_task(self._commit(batch)))
+            commit = asyncio.create_task(self._commit(batch))
+            commit.add_done_callback(lambda _: self._arrived.set())
+            self._flight = (batch, commit)
         self._hand = []
 
     async def _until_work(self) -> None:
         """Return when a command is there or the commit in flight has ended."""
-        if self._inbox:
+        if self._inbox or (self._flight is not None and self._flight[1].done()):
             return
         self._arrived.clear()
-        arrived = asyncio.create_task(self._arrived.wait())
-        try:
-            waiting: set[asyncio.Task[Any]] = {arrived}
-            if self._flight is not None:
-                waiting.add(self._flight[1])
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            arrived.cancel()
+        await self._arrived.wait()
 
     async def _loaded(self, items: list[Item]) -> list[Item]:
         """The items whose plan could be folded; the others are answered with the fault."""

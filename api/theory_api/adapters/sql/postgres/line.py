@@ -125,7 +125,7 @@ class Line:
             if connection is None or connection.is_closed():
                 connection = self._connection = await self._open()
             try:
-                return await _within(self._deadline_s, work(connection), connection)
+                return await _in_time(self._deadline_s, work(connection), connection)
             except Unanswered as error:
                 if certain(error) and not connection.is_closed():
                     raise
@@ -163,6 +163,29 @@ class Line:
         """A caller that left does not make an answer an unhandled error."""
         self._tasks.discard(task)
         _heard(task)
+
+
+async def _in_time(seconds: float, work: Awaitable[T], connection: asyncpg.Connection) -> T:
+    """The answer of `work`, which waits for `connection` alone; cut short past the deadline.
+
+    Raises `TimeoutError` then: whoever waits for a connection hears of its end at once.
+    """
+    expired = False
+
+    def expire() -> None:
+        nonlocal expired
+        expired = True
+        connection.terminate()
+
+    timer = asyncio.get_running_loop().call_later(seconds, expire)
+    try:
+        return await work
+    except Unanswered as error:
+        if expired:
+            raise TimeoutError from error
+        raise
+    finally:
+        timer.cancel()
 
 
 async def _within(seconds: float, work: Awaitable[T], connection: asyncpg.Connection) -> T:
