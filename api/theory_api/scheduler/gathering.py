@@ -100,7 +100,9 @@ class Gathering:
             return Held(Blocked("adapter.available", error.message))
         resolved = await resolve(state, name, context.world, self._inputs.get)
         self._check(spec, resolved)
-        verdicts = await evaluate(proposed.admission, state, context.world, at_seq=at_seq, own=name)
+        verdicts = await evaluate(
+            proposed.admission, state, context.world, context.artifacts, at_seq=at_seq, own=name
+        )
         for verdict in verdicts:
             if verdict.verdict != "true":
                 return Held(Blocked(verdict.name, verdict.reason), verdict)
