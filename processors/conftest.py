@@ -1,8 +1,11 @@
-"""Run a processor's provider directly, as the runtime would."""
+"""Run a processor: its provider directly, or its `main.py` in a process of its own."""
 
 from __future__ import annotations
 
+import base64
 import importlib.util
+import json
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from theory_core import digest
+from theory_core import TheoryError, digest
 from theory_runtime import Config
 
 HERE = Path(__file__).resolve().parent
@@ -91,5 +94,55 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         mimes = {item.relpath: item.mime for item in result.outputs}
         assert len(bodies) == len(result.outputs)
         return Ran(bodies, mimes, result.usage, result.processor_info, frames)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run `ref` through its command line; secrets by name are files that it may read.
+
+    The envelope of a failure is raised as the error that it tells; `Ran.info` is all of stderr.
+    """
+
+    def start(
+        ref: str,
+        params: dict[str, Any],
+        mode: str = "mock",
+        secrets: Mapping[str, str] | None = None,
+    ) -> Ran:
+        folder = tmp_path_factory.mktemp("bench")
+        vault, out, payload = folder / "secrets", folder / "out", folder / "payload.json"
+        vault.mkdir()
+        for name, value in (secrets or {}).items():
+            (vault / name).write_text(value)
+        inputs = {"schema": "v1", "params": params}
+        payload.write_text(json.dumps({"inputs": inputs, "secrets": sorted(secrets or {})}))
+        main = HERE / ref.replace("@", "/") / "main.py"
+        command = [sys.executable, str(main), "--payload", str(payload), "--out", str(out)]
+        command += ["--mode", mode, "--secrets", str(vault)]
+        done = subprocess.run(  # noqa: S603 - our own interpreter and program
+            command, check=False, capture_output=True, text=True
+        )
+        assert done.stdout, done.stderr
+        envelope = json.loads(done.stdout)
+        if envelope["status"] == "error":
+            raise TheoryError(envelope["error"]["code"], envelope["error"]["message"], envelope)
+        frames = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+        for frame in frames:
+            if "data" in frame["content"]:
+                frame["content"]["data"] = base64.b64decode(frame["content"]["data"])
+        receipt = json.loads((out / "receipt.json").read_bytes())
+        return Ran(
+            {
+                str(file.relative_to(out)): file.read_bytes()
+                for file in sorted((out / "outputs").rglob("*"))
+                if file.is_file()
+            },
+            {},
+            receipt["usage"],
+            done.stderr,
+            [(frame["kind"], frame["content"]) for frame in frames],
+        )
 
     return start

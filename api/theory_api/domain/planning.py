@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from theory_api.domain import predicates, references
+from theory_api.domain import predicates, references, uris
 from theory_api.domain.commands import Proposal
 from theory_api.domain.document import PlanDocument, TransitionDocument
 from theory_api.domain.registry import ProcessorSpec, RegistrySnapshot
@@ -79,7 +79,8 @@ def resolve(
 
     Raises `TheoryError`: `ERR_PLAN_INVALID` with the place (a cycle, an unknown id, a write set
     outside the plan, a template fault …), `ERR_NOT_FOUND` (an unknown processor or policy),
-    `ERR_IMAGE_UNPINNED` (`process` outside the build lane).
+    `ERR_IMAGE_UNPINNED` (`process` outside the build lane), `ERR_INPUTS` (an address that the
+    policy does not list).
     """
     if len(document.transitions) > LIMITS["transitions_per_plan"]:
         cap = LIMITS["transitions_per_plan"]
@@ -98,6 +99,9 @@ def resolve(
         spec = _processor(snapshot, entry, place)
         _check_lane(document, entry.adapter or default_adapter, place)
         params[name], depends_on = _inputs(entry, place, names, set(attached))
+        if spec.names_uris:
+            allow = snapshot.policy_spec(document.policy).uri_allow
+            uris.check(spec.document.inputs, params[name], allow)
         body = canonicalize({"schema": "v1", "params": params[name]})
         if len(body) > LIMITS["json_in_truth_bytes"]:
             raise _invalid(f"{place}.inputs", "inputs are too large: attach the bytes instead")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from theory_api.domain import facts
 from theory_api.domain.evolve import selector
 from theory_api.domain.runnable import leased, unaffordable
 from theory_api.domain.state import PlanState
@@ -12,7 +13,9 @@ from theory_api.domain.values import Predicate, Verdict, Verdict3
 from theory_api.domain.vector import checked
 from theory_core import Selector, TheoryError, WorldPath
 
-WORLD: Final = frozenset({"artifact.exists@1", "file.count_min@1"})
+WORLD: Final = frozenset({"artifact.exists@1", "file.count_min@1", "file.size_gt@1"}).union(
+    facts.READ_BYTES
+)
 """Predicates that read artifacts; evaluated on a view of the world stamped with its seq."""
 
 STATE: Final = frozenset({"budget.available@1", "dependency.satisfied@1", "lease.acquirable@1"})
@@ -24,6 +27,17 @@ _ANYWHERE: Final = "/world/any/plan"
 _PARAMS: Final[Mapping[str, Mapping[str, type]]] = {
     "artifact.exists@1": {"path": str, "transition?": str},
     "file.count_min@1": {"path": str, "transition?": str, "count": int},
+    "file.size_gt@1": {"path": str, "transition?": str, "size_bytes": int},
+    "http.get.200@1": {"path": str, "transition?": str, "url?": str},
+    "image.resolution_min@1": {"path": str, "transition?": str, "width": int, "height": int},
+    "json.schema_ok@1": {"path": str, "transition?": str, "schema": dict},
+    "media.duration_between@1": {
+        "path": str,
+        "transition?": str,
+        "min_ms": int,
+        "max_ms": int,
+    },
+    "tests.pass@1": {"path": str, "transition?": str, "min?": int},
     "budget.available@1": {"amount": dict},
     "dependency.satisfied@1": {"transition": str},
     "lease.acquirable@1": {"path": str},
@@ -56,6 +70,7 @@ def validate(predicate: Predicate, *, place: str) -> None:
         checked(predicate.params["amount"], place=f"{place}.params.amount")
     if "path" in expected:
         _check_path(predicate, place=f"{place}.params.path")
+    facts.check(predicate, place=place)
 
 
 def _check_path(predicate: Predicate, *, place: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import jsonschema_rs
 import msgspec
 
+from theory_api.domain import uris
 from theory_api.domain.documents import MAX_DEPTH, depth
 from theory_api.domain.values import Mode, Value
 from theory_core import LIMITS, TheoryError, canonicalize, digest, loads_strict
@@ -192,6 +193,11 @@ class ProcessorSpec:
         }
         own = self.document.inputs
         return {**own, "$defs": {**own.get("$defs", {}), **embedded}}
+
+    @cached_property
+    def names_uris(self) -> bool:
+        """Whether params may hold addresses, which a policy has to list."""
+        return uris.names(self.document.inputs)
 
     @cached_property
     def _validator(self) -> jsonschema_rs.Draft202012Validator:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from theory_api.domain import facts
 from theory_api.domain.predicates import STATE, judge, where
 from theory_api.domain.state import PlanState
 from theory_api.domain.values import Output, Predicate, Verdict, Verdict3
+from theory_api.ports.artifacts import ArtifactStore
+from theory_api.ports.truth import ArtifactRow
 from theory_api.ports.world import World
 from theory_api.scheduler.context import PASSING
 from theory_core import TheoryError
@@ -18,6 +21,7 @@ async def evaluate(
     predicates: Iterable[Predicate],
     state: PlanState,
     world: World,
+    artifacts: ArtifactStore,
     *,
     at_seq: int | None = None,
     own: str | None = None,
@@ -36,7 +40,7 @@ async def evaluate(
     for predicate in predicates:
         stamp = state.seq if at_seq is None else at_seq
         try:
-            verdict, reason = await _one(predicate, state, world, own, pending, prefix)
+            verdict, reason = await _one(predicate, state, world, artifacts, own, pending, prefix)
         except TheoryError as error:
             if error.code in PASSING:
                 raise
@@ -57,6 +61,7 @@ async def _one(
     predicate: Predicate,
     state: PlanState,
     world: World,
+    artifacts: ArtifactStore,
     own: str | None,
     pending: Sequence[Output],
     prefix: str | None,
@@ -71,7 +76,32 @@ async def _one(
         return await _exists(path, state, world, mine)
     if predicate.name == "file.count_min@1":
         return await _count(path, int(predicate.params["count"]), state, world, mine)
-    return "error", f"{predicate.name} is not known here"
+    found = await _find(path, state, world, mine)
+    if found is None:
+        return "false", f"{path} is not there"
+    if predicate.name == "file.size_gt@1":
+        return _larger(found, predicate)
+    most = facts.READ_BYTES.get(predicate.name)
+    if most is None:
+        return "error", f"{predicate.name} is not known here"
+    return facts.judge(predicate, await artifacts.get(found.cid, max_bytes=most))
+
+
+async def _find(
+    path: str, state: PlanState, world: World, mine: Sequence[Output]
+) -> Output | ArtifactRow | None:
+    """The artifact at a path: what is about to be there before what is."""
+    for output in mine:
+        if output.path == path:
+            return output
+    return await world.artifact(state.plan, path)
+
+
+def _larger(found: Output | ArtifactRow, predicate: Predicate) -> tuple[Verdict3, str]:
+    least = predicate.params["size_bytes"]
+    larger = found.size_bytes > least
+    reason = f"{found.path} has {found.size_bytes} bytes; more than {least} are asked"
+    return ("true" if larger else "false"), reason
 
 
 async def _exists(
@@ -79,10 +109,8 @@ async def _exists(
 ) -> tuple[Verdict3, str]:
     if path.endswith("/"):
         return await _count(path, 1, state, world, mine)
-    if any(output.path == path for output in mine):
-        return "true", f"{path} is there"
-    row = await world.artifact(state.plan, path)
-    return ("false", f"{path} is not there") if row is None else ("true", f"{path} is there")
+    found = await _find(path, state, world, mine)
+    return ("false", f"{path} is not there") if found is None else ("true", f"{path} is there")
 
 
 async def _count(

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from theory_api.domain import commands as cmd
+from theory_api.domain import uris
 from theory_api.domain.naming import attempt_id
 from theory_api.domain.predicates import STATE, WORLD, stale
 from theory_api.domain.registry import ProcessorSpec, env_fingerprint
@@ -20,7 +21,7 @@ from theory_api.domain.values import SelectorSpec, Verdict
 from theory_api.scheduler.context import Context, Notice
 from theory_api.scheduler.evaluation import evaluate
 from theory_api.scheduler.inputs import REMEMBERED, InputDocuments, Resolved, resolve
-from theory_core import LIMITS, TheoryError, WorldPath, digest, expand_prefix
+from theory_core import LIMITS, TheoryError, WorldPath, digest, expand_prefix, loads_strict
 
 PREPARATIONS: Final = 3
 """How often making an adapter ready may fail before a candidate is refused."""
@@ -100,7 +101,12 @@ class Gathering:
             return Held(Blocked("adapter.available", error.message))
         resolved = await resolve(state, name, context.world, self._inputs.get)
         self._check(spec, resolved)
-        verdicts = await evaluate(proposed.admission, state, context.world, at_seq=at_seq, own=name)
+        if spec.names_uris:
+            allow = snapshot.policy_spec(state.rules.ref).uri_allow
+            uris.check(spec.document.inputs, loads_strict(resolved.document)["params"], allow)
+        verdicts = await evaluate(
+            proposed.admission, state, context.world, context.artifacts, at_seq=at_seq, own=name
+        )
         for verdict in verdicts:
             if verdict.verdict != "true":
                 return Held(Blocked(verdict.name, verdict.reason), verdict)

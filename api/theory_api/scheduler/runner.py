@@ -202,7 +202,9 @@ class Runner:
 
     async def _conclude(self, state: PlanState) -> None:
         at_seq = self._writer.committed(state.plan)
-        verdicts = await evaluate(state.goal, state, self._context.world, at_seq=at_seq)
+        verdicts = await evaluate(
+            state.goal, state, self._context.world, self._context.artifacts, at_seq=at_seq
+        )
         answer = await self._writer.submit(cmd.Conclude(plan=state.plan, verdicts=verdicts))
         if answer.stale:
             self.touch(state.plan)
@@ -312,6 +314,7 @@ class Runner:
             proposed.success if note.outcome == "succeeded" else (),
             state,
             self._context.world,
+            self._context.artifacts,
             at_seq=self._writer.committed(state.plan),
             own=attempt.transition,
             pending=note.outputs,

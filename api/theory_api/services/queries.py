@@ -141,7 +141,9 @@ class Queries:
         """The first failing condition of each transition that has not succeeded."""
         row = await self._read.plan(plan)
         state = await refold(self._read, row)
-        waiting = [found async for found in reasons(state, self._read, self._holds)]
+        waiting = [
+            found async for found in reasons(state, self._read, self._artifacts, self._holds)
+        ]
         return PlanWhy(plan=plan, status=row.status, as_of_seq=state.seq, waiting=waiting)
 
     async def events(self, plan: str, *, after: int = 0, limit: int = 100) -> EventPage:

@@ -8,6 +8,7 @@ from typing import Final
 from theory_api.domain.evolve import fold
 from theory_api.domain.runnable import Blocked, why
 from theory_api.domain.state import PlanState, TransitionState
+from theory_api.ports.artifacts import ArtifactStore
 from theory_api.ports.truth import PlanRow, ReadModel
 from theory_api.ports.world import World
 from theory_api.scheduler.evaluation import evaluate
@@ -36,6 +37,7 @@ async def refold(read: ReadModel, row: PlanRow) -> PlanState:
 async def reasons(
     state: PlanState,
     world: World,
+    artifacts: ArtifactStore,
     holds: Callable[[str, str], Blocked | None] | None,
 ) -> AsyncIterator[WhyView]:
     """One reason for each transition that has not succeeded, in the order of the plan."""
@@ -44,7 +46,7 @@ async def reasons(
             continue
         blocked = why(state, name)
         if blocked is None:
-            blocked = await _outside(state, name, entry, world, holds)
+            blocked = await _outside(state, name, entry, world, artifacts, holds)
         reason, detail = blocked.reason, dict(blocked.detail)
         if entry.error is not None:
             reason = f"{reason}; {entry.error.code}: {entry.error.message}"
@@ -63,9 +65,10 @@ async def _outside(
     name: str,
     entry: TransitionState,
     world: World,
+    artifacts: ArtifactStore,
     holds: Callable[[str, str], Blocked | None] | None,
 ) -> Blocked:
-    for verdict in await evaluate(entry.proposed.admission, state, world, own=name):
+    for verdict in await evaluate(entry.proposed.admission, state, world, artifacts, own=name):
         if verdict.verdict != "true":
             return Blocked(verdict.name, verdict.reason)
     held = None if holds is None else holds(state.plan, name)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from theory_api.adapters.memory.artifacts import MemoryArtifacts
 from theory_api.delivery.snapshot import load_registry
 from theory_api.domain import commands as cmd
 from theory_api.domain.decide import decide
@@ -78,8 +79,8 @@ def told(state: PlanState, command: cmd.Command) -> PlanState:
 
 
 async def why(state: PlanState, shelf: Shelf, held: Blocked | None = None) -> dict[str, WhyView]:
-    found = [view async for view in reasons(state, shelf, lambda _plan, _name: held)]
-    return {view.transition: view for view in found}
+    found = reasons(state, shelf, MemoryArtifacts(), lambda _plan, _name: held)
+    return {view.transition: view async for view in found}
 
 
 async def test_a_dependency_that_has_not_succeeded_is_named() -> None:

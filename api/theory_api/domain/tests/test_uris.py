@@ -1,0 +1,96 @@
+"""An address in the inputs is on its policy's list, by scheme, host and port, or is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from theory_api.domain.uris import check, names, origin
+from theory_core import TheoryError
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "url": {"type": "string", "format": "uri"},
+        "more": {"type": "array", "items": {"type": "string", "format": "uri"}},
+        "text": {"type": "string"},
+    },
+}
+ALLOW = ("https://api.example.org", "http://127.0.0.1:8080", "http://[::1]:80")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"text": "https://evil.example/"},
+        {"url": "https://api.example.org"},
+        {"url": "https://api.example.org:443/v1?x=%20&y=@"},
+        {"url": "http://127.0.0.1:8080/"},
+        {"url": "http://[::1]/x"},
+        {"more": ["https://api.example.org/a", "http://127.0.0.1:8080/b"]},
+        {"url": 7},
+        {"url": None},
+        {"more": "not a list"},
+    ],
+)
+def test_an_address_on_the_list_is_let_through(params: dict[str, Any]) -> None:
+    check(SCHEMA, params, ALLOW)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://api.example.org",
+        "https://api.example.org:8443/",
+        "https://api.example.org.evil.example/",
+        "https://api.example.org@evil.example/",
+        "https://evil.example/?https://api.example.org",
+        "https://evil.example#api.example.org",
+        "https://api.example.org#frag",
+        "https://API.example.org/",
+        "https://api.example.org./",
+        "https://api.example.org\\@evil.example/",
+        "https:/\\api.example.org/",
+        "https://api.example.org /",
+        "https://api.example.org/\n",
+        "https://api.example.org/é",
+        "https://аpi.example.org/",  # noqa: RUF001 - a Cyrillic letter
+        "http://127.1:8080/",
+        "http://2130706433:8080/",
+        "http://0x7f.0.0.1:8080/",
+        "http://[::ffff:127.0.0.1]:8080/",
+        "http://127.0.0.1:08080/",
+        "http://127.0.0.1:80808/",
+        "http://169.254.169.254/latest/meta-data/",
+        "//api.example.org/",
+        "file:///etc/passwd",
+        "ext::sh -c id",
+        "git://api.example.org/",
+        "",
+    ],
+)
+def test_any_other_is_refused_with_its_place(uri: str) -> None:
+    for params, place in (({"url": uri}, "url"), ({"more": [ALLOW[0], uri]}, "more[1]")):
+        with pytest.raises(TheoryError, match="uri not allowed") as caught:
+            check(SCHEMA, params, ALLOW)
+        assert caught.value.code == "ERR_INPUTS"
+        assert caught.value.detail == {"place": f"$.params.{place}", "reason": "uri"}
+        assert uri == "" or uri not in caught.value.message
+
+
+def test_an_empty_list_allows_nothing() -> None:
+    with pytest.raises(TheoryError, match="uri not allowed"):
+        check(SCHEMA, {"url": "https://api.example.org"}, ())
+
+
+def test_a_schema_says_whether_it_has_addresses() -> None:
+    assert names(SCHEMA)
+    assert not names({"type": "object", "properties": {"a": {"type": "string"}}})
+    assert not names({"type": "object"})
+
+
+def test_the_default_port_is_the_schemes() -> None:
+    assert origin("https://a.example") == ("https", "a.example", 443)
+    assert origin("http://a.example:80/x") == ("http", "a.example", 80)

@@ -1,0 +1,125 @@
+"""Connections of a processor: to the address that was checked, and to no other.
+
+The control plane has let a URI through that its plan's policy lists (spec: limits). A name on that
+list may still lead anywhere; so a name is resolved once, every address that it has must be a
+public one, and the connection goes to the first of them. An address that is itself on the list,
+private or not, is what the list means. Nothing here follows a redirect.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import re
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Final
+
+from theory_runtime.fault import fault
+
+_URI: Final = re.compile(
+    r"(https?)://([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])"
+    r"(?::([1-9][0-9]{0,4}))?([/?][!-\[\]-~]*)?"
+)
+"""As the control plane reads it (theory_api.domain.uris); a test holds the two together."""
+_PORTS: Final = {"http": 80, "https": 443}
+_MAX_PORT: Final = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where a URI leads: what it says, and the address that stands for its host."""
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+    """Path and query, as they are asked for."""
+    address: str
+
+    @property
+    def authority(self) -> str:
+        """Host, and the port if it is not the scheme's own: what the `Host` header says."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+    def at(self, target: str) -> Spot:
+        """Another path of the same server, at the same address."""
+        return Spot(self.scheme, self.host, self.port, target, self.address)
+
+
+def locate(uri: object) -> Spot:
+    """Resolve the host of a URI, once.
+
+    Raises `TheoryError`: `ERR_INPUTS` with `detail.reason` `uri_invalid` or `address_private`
+    (a name that leads to a machine which is not a public one), `ERR_PROVIDER` `host_unknown`.
+    """
+    match = _URI.fullmatch(uri) if isinstance(uri, str) and "#" not in uri else None
+    if match is None:
+        raise fault("ERR_INPUTS", "uri_invalid")
+    scheme, host = match[1], match[2].strip("[]")
+    port = int(match[3] or _PORTS[scheme])
+    if port > _MAX_PORT:
+        raise fault("ERR_INPUTS", "uri_invalid")
+    target = match[4] or "/"
+    if target.startswith("?"):
+        target = f"/{target}"
+    return Spot(scheme, host, port, target, _address(host, port))
+
+
+def _address(host: str, port: int) -> str:
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        pass
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise fault("ERR_PROVIDER", "host_unknown") from error
+    addresses = [str(entry[4][0]) for entry in found]
+    if not addresses:
+        raise fault("ERR_PROVIDER", "host_unknown")
+    if not all(map(is_public, addresses)):
+        raise fault("ERR_INPUTS", "address_private")
+    return addresses[0]
+
+
+def is_public(address: str) -> bool:
+    """Whether anybody on the internet means the same machine by it."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    inner = getattr(parsed, "ipv4_mapped", None) or getattr(parsed, "sixtofour", None) or parsed
+    return all(one.is_global and not one.is_multicast for one in (parsed, inner)) or (
+        inner is not parsed and inner.is_global and not inner.is_multicast
+    )
+
+
+class _Plain(http.client.HTTPConnection):
+    """HTTP to an address, for the name that it stands for."""
+
+    def __init__(self, spot: Spot, timeout_s: float) -> None:
+        super().__init__(spot.host, spot.port, timeout=timeout_s)
+        self._spot = spot
+
+    def connect(self) -> None:
+        """Connect to the address; no name is resolved a second time."""
+        place = (self._spot.address, self._spot.port)
+        self.sock = socket.create_connection(place, self.timeout)
+
+
+class _Secure(_Plain):
+    """HTTPS to an address; the certificate has to be the name's."""
+
+    def connect(self) -> None:
+        """Connect, and let the server prove that it is who the name says."""
+        super().connect()
+        context = ssl.create_default_context()
+        self.sock = context.wrap_socket(self.sock, server_hostname=self._spot.host)
+
+
+def connection(spot: Spot, *, timeout_s: float) -> http.client.HTTPConnection:
+    """A connection that is not open yet; every wait on it ends after `timeout_s`."""
+    return (_Secure if spot.scheme == "https" else _Plain)(spot, timeout_s)
