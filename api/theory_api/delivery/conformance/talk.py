@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from theory_core import RUN_SUBPROTOCOL, TheoryError
@@ -58,12 +59,14 @@ class Target:
 
     async def health(self) -> httpx.Response:
         """What it answers to `GET /healthz`; raises `httpx.HTTPError`."""
-        base, transport = "http://localhost", None
+        base = "http://localhost"
         if self.url is None:
-            transport = httpx.AsyncHTTPTransport(uds=self.text)
+            transport = httpx.AsyncHTTPTransport(uds=self.text, verify=False)
         else:
             parts = urlsplit(self.url)
-            base = f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc}"
+            safe = parts.scheme == "wss"
+            base = f"{'https' if safe else 'http'}://{parts.netloc}"
+            transport = httpx.AsyncHTTPTransport(verify=safe)
         async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
             return await client.get(f"{base}/healthz")
 
@@ -160,8 +163,24 @@ class Talk:
 @contextlib.asynccontextmanager
 async def talk(target: Target, subprotocol: str | None = RUN_SUBPROTOCOL) -> AsyncIterator[Talk]:
     """A connection for as long as the context lasts."""
-    async with target.dial(subprotocol) as connection:
+    connection = await target.dial(subprotocol)
+    try:
         yield Talk(connection)
+    finally:
+        await _leave(connection)
+
+
+async def _leave(connection: ClientConnection) -> None:
+    """End a connection, whatever the other side did to it."""
+    if connection.state is State.OPEN:
+        await connection.close()
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSE_S):
+            await connection.wait_closed()
+            return
+    if not connection.transport.is_closing():
+        connection.transport.abort()
 
 
 def parsed(message: str | bytes) -> dict[str, Any]:
