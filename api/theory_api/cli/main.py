@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import rich_click as click
 
-from theory_api.cli import artifact, demo, doctor, ledger, plan, receipt, run, serve
+from theory_api.cli import artifact, conformance, demo, doctor, ledger, plan, receipt, run, serve
 from theory_api.cli.failures import FAILED, INTERRUPTED, USAGE, report
 from theory_api.cli.loop import InterruptedByUser
 from theory_api.cli.options import Told, shared
@@ -45,6 +45,7 @@ theory.add_command(ledger.ledger)
 theory.add_command(artifact.artifact)
 theory.add_command(receipt.receipt)
 theory.add_command(serve.serve)
+theory.add_command(conformance.conformance)
 theory.add_command(doctor.doctor)
 
 
