@@ -290,7 +290,7 @@ class Run:
         try:
             outputs.send_bytes(door, outputs.RECEIPT, body, outputs.JSON)
         except TheoryError:
-            # The other end refuses after a cancel, or has the worker's; it then writes its own.
+            # The other end refuses after its time, or has the worker's; it then writes its own.
             return
         finally:
             door.close()

@@ -106,7 +106,7 @@ class Doors:
         return Door(f"{self._base}/{token}")
 
     def shut(self, door: Door) -> None:
-        """Close a door, and what is on its way through it; idempotent."""
+        """Close a door, and stop what is on its way through it; idempotent."""
         gateway = self._gateways.pop(_key(door.base.rpartition("/")[2]), None)
         if gateway is not None:
             gateway.shut()

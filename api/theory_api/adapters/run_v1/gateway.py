@@ -30,6 +30,7 @@ OBJECTS: Final = "/objects/"
 INPUTS: Final = "/inputs/"
 """Path below which inputs are read; the rest is the cid."""
 UPLOAD_URL: Final = f"http://localhost{OBJECTS}"
+RECEIPT: Final = "receipt.json"
 
 _OCTETS: Final = "application/octet-stream"
 _JSON: Final = "application/json"
@@ -43,8 +44,8 @@ _GRACE_S: Final = 1
 class Gateway:
     """The ASGI application; it knows one execution and forwards to its intake.
 
-    It takes nothing more `expires_in_s` after it was made, nor after `shut`, what is on its way
-    included; one object has at most `max_bytes`.
+    It takes nothing more `expires_in_s` after it was made, and after `shut` the receipt alone; what
+    is on its way then is refused. One object has at most `max_bytes`.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Gateway:
         self._shut = False
 
     def shut(self) -> None:
-        """Take and give nothing more: the run was cancelled; idempotent."""
+        """Take nothing more but the receipt: the run was cancelled; idempotent."""
         self._shut = True
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -89,29 +90,32 @@ class Gateway:
             self._complain(error, method)
             await refuse(error, body, send)
 
-    def _check(self, code: str) -> None:
-        """Law: after a cancel, and after its time, the door is shut."""
-        if self._shut or self._clock() >= self._until:
+    def _check(self, code: str, relpath: str = "") -> None:
+        """Law: after a cancel, and after its time, the door is shut.
+
+        A run that was cancelled owes its receipt still, as every run does (spec: receipts).
+        """
+        if self._clock() >= self._until or (self._shut and relpath != RECEIPT):
             raise refusal(code)
 
     async def _put(self, relpath: str, scope: Message, body: _Body, send: Send) -> None:
-        self._check("ERR_UPLOAD")
+        self._check("ERR_UPLOAD", relpath)
         headers = dict(scope["headers"])
         mime = headers.get(b"content-type", _OCTETS.encode()).decode("latin-1")
         # The server has judged the header: it holds digits, and the body that many bytes.
         if int(headers.get(b"content-length", b"0")) > self._max_bytes:
             raise refusal("ERR_TOO_LARGE")
-        pieces = self._timely(body.pieces())
+        pieces = self._timely(body.pieces(), relpath)
         received = await self._intakes.put(self._execution_id, relpath, pieces, mime=mime)
         answer = {"cid": received.cid, "size_bytes": received.size_bytes}
         await _answer(send, 201, _JSON, canonicalize(answer))
 
-    async def _timely(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _timely(self, pieces: AsyncIterator[bytes], relpath: str) -> AsyncIterator[bytes]:
         """The pieces, as long as they may come; an object is registered after the last of them."""
         async for piece in pieces:
-            self._check("ERR_UPLOAD")
+            self._check("ERR_UPLOAD", relpath)
             yield piece
-        self._check("ERR_UPLOAD")
+        self._check("ERR_UPLOAD", relpath)
 
     async def _get(self, cid: str, send: Send) -> None:
         """Stream an input; its status waits for the first piece, so that a refusal can be told."""

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -187,12 +188,15 @@ async def test_after_its_time_nothing_arrives(door: Door) -> None:
     assert door.received() == ["outputs/a"]
 
 
-async def test_after_a_cancel_nothing_arrives_not_even_a_receipt(door: Door) -> None:
+async def test_after_a_cancel_only_the_receipt_arrives(door: Door) -> None:
     door.gateway.shut()
-    for name in ("outputs/a", "outputs.json", "receipt.json"):
+    for name in ("outputs/a", "outputs.json", "outputs/receipt.json"):
         assert code(await door.client.put(f"/objects/{name}", content=b"{}")) == "ERR_UPLOAD"
     assert code(await door.client.get(f"/inputs/{digest(INPUT)}")) == "ERR_NOT_FOUND"
-    assert door.received() == []
+    assert (await door.client.put("/objects/receipt.json", content=b"{}")).status_code == 201
+    assert door.received() == ["receipt.json"]
+    door.now = 60.0
+    assert code(await door.client.put("/objects/receipt.json", content=b"{}")) == "ERR_UPLOAD"
 
 
 @pytest.mark.parametrize("late", ["cancelled", "expired"])
@@ -261,7 +265,8 @@ async def test_a_length_over_the_allowance_is_refused_before_its_body_is_stored(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(door.intakes, "put", None)
-    transport = httpx.ASGITransport(Gateway("x1", door.intakes, max_bytes=10))
+    gateway: Any = Gateway("x1", door.intakes, max_bytes=10)
+    transport = httpx.ASGITransport(gateway)
     async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
         answer = await client.put("/objects/outputs/a", content=b"x" * 11)
     assert code(answer) == "ERR_TOO_LARGE"
