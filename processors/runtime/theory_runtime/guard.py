@@ -1,5 +1,6 @@
 """Processes that must not outlive another one: what each does when the other is gone."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -34,15 +35,20 @@ def stand_guard(lifeline: int) -> None:
     """Leave a process behind that kills this process group when the lifeline's other end is gone.
 
     It is a process, not a thread, so that a provider that never lets go of the interpreter lock
-    cannot keep it from acting. It ends with the group. The caller has one thread and leads its
-    group.
+    cannot keep it from acting. It is not of the group, so that a group that is paused is killed all
+    the same; it ends with the caller as an orphan, or at the latest with the lifeline. The caller
+    has one thread and leads its group.
     """
+    group = os.getpgrp()
     if os.fork() != 0:
         os.close(lifeline)
         return
+    os.setpgid(0, 0)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.closerange(0, lifeline)
     os.closerange(lifeline + 1, _DESCRIPTORS)
     while os.read(lifeline, 1):
         pass
-    os.killpg(0, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+    os._exit(0)

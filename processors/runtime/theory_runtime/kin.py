@@ -23,13 +23,18 @@ def signal_group(leader: int, number: signal.Signals) -> None:
 def children(parent: int) -> Iterator[int]:
     """Pids of a process's children, dead ones that nobody waited for included."""
     for folder in _PROC.glob("[0-9]*"):
-        try:
-            stat = (folder / "stat").read_bytes()
-        except OSError:
-            continue
-        # The name in brackets may hold anything; state and parent follow its last bracket.
-        if int(stat.rpartition(b")")[2].split()[1]) == parent:
+        if _parent(int(folder.name)) == parent:
             yield int(folder.name)
+
+
+def _parent(pid: int) -> int | None:
+    """The parent of a process, or None if there is none of that number."""
+    try:
+        stat = (_PROC / str(pid) / "stat").read_bytes()
+    except OSError:
+        return None
+    # The name in brackets may hold anything; state and parent follow its last bracket.
+    return int(stat.rpartition(b")")[2].split()[1])
 
 
 class Brood:
@@ -68,9 +73,10 @@ class Brood:
     def _reap_orphans(self) -> bool:
         """Kill and wait for every child that is no worker; whether one was there."""
         found = False
-        with self._lock:
-            for pid in children(os.getpid()):
-                if pid in self.workers:
+        for pid in children(os.getpid()):
+            # The walk takes its time; who starts a worker waits for one look at most.
+            with self._lock:
+                if pid in self.workers or _parent(pid) != os.getpid():
                     continue
                 found = True
                 with contextlib.suppress(ProcessLookupError):

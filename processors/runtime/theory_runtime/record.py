@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from theory_core import encode_frame
+from theory_runtime.spill import Spill
 
-KEPT_FRAMES: Final = 8192
-KEPT_BYTES: Final = 32 * 1024 * 1024
+KEPT_FRAMES: Final = 2048
+KEPT_BYTES: Final = 1024 * 1024
+"""What stays in memory; what leaves it goes to the spill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +26,23 @@ class Numbered:
 class Record:
     """Law: nobody who reads holds up a run; what a reader missed is gone, and announced.
 
-    Frames are numbered from 1. The last one, the result, is never dropped.
+    Frames are numbered from 1. The last one, the result, stays in memory and is never dropped.
+    Without a `spill`, what leaves memory is gone.
     """
 
-    def __init__(self, *, frames: int = KEPT_FRAMES, size_bytes: int = KEPT_BYTES) -> None:
+    def __init__(
+        self,
+        spill: Spill | None = None,
+        *,
+        frames: int = KEPT_FRAMES,
+        size_bytes: int = KEPT_BYTES,
+    ) -> None:
         self.last = 0
         self.done = False
         self._most_frames = frames
         self._most_bytes = size_bytes
         self._kept: deque[Numbered] = deque()
+        self._spill = spill
         self._size = 0
         self._news = asyncio.Event()
 
@@ -50,13 +60,23 @@ class Record:
         """The first frame kept after a number, or None if there is none yet."""
         if not self._kept or self._kept[-1].seq <= seq:
             return None
-        return self._kept[max(0, seq + 1 - self._kept[0].seq)]
+        due = seq + 1 - self._kept[0].seq
+        if due < 0 and self._spill is not None:
+            found = self._spill.after(seq)
+            if found is not None:
+                return Numbered(*found, final=False)
+        return self._kept[max(0, due)]
 
     async def news(self, seq: int) -> Numbered:
         """As `after`, once there is one."""
         while (frame := self.after(seq)) is None:
             await self._news.wait()
         return frame
+
+    def close(self) -> None:
+        """Let go of what is on disk."""
+        if self._spill is not None:
+            self._spill.close()
 
     def _keep(self, text: bytes, *, final: bool) -> None:
         if self.done:
@@ -67,6 +87,9 @@ class Record:
         while len(self._kept) > 1 and (
             len(self._kept) > self._most_frames or self._size > self._most_bytes
         ):
-            self._size -= len(self._kept.popleft().text)
+            gone = self._kept.popleft()
+            self._size -= len(gone.text)
+            if self._spill is not None:
+                self._spill.push(gone.seq, gone.text)
         news, self._news = self._news, asyncio.Event()
         news.set()

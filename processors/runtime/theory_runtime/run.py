@@ -14,17 +14,20 @@ from theory_core import TheoryError, error_envelope, validate_envelope
 from theory_runtime import child, inputs, machine, outputs, receipt, vault
 from theory_runtime.channel import decode
 from theory_runtime.child import Child
+from theory_runtime.deadline import Deadline
 from theory_runtime.door import open_door
 from theory_runtime.fault import fault, reason_of
 from theory_runtime.kin import Brood
+from theory_runtime.memory import oom_kills
 from theory_runtime.order import Order
 from theory_runtime.record import Record
+from theory_runtime.spill import Spill
 from theory_runtime.worker import FRAME_KINDS, Job
 
 RUNNING: Final = "running"
+PAUSED: Final = "paused"
 _DRAIN_S: Final = 2.0
 _THOUSAND: Final = 1000
-_OOM_COUNTERS: Final = (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,14 @@ class Place:
 class Run:
     """The life of one execution here.
 
-    `state` is `running`, then `succeeded`, `failed` or `cancelled`. Law: one result, also when the
-    worker is killed; nothing of the worker runs once it is told, or it says `ERR_ORPHANED`.
+    `state` is `running` or `paused`, then `succeeded`, `failed` or `cancelled`. Law: one result,
+    also when the worker is killed; nothing of the worker runs once it is told, or it says
+    `ERR_ORPHANED`.
     """
 
     def __init__(self, order: Order, place: Place, brood: Brood) -> None:
         self.order = order
-        self.record = Record()
+        self.record = Record(Spill(place.folder))
         self.state = RUNNING
         self.ended_at: float | None = None
         self._place = place
@@ -61,7 +65,10 @@ class Run:
         self._inputs_hash = inputs.hash_of(order.payload["inputs"])
         self._began = time.monotonic()
         self._budget: Mapping[str, int] = {}
+        self._stated: dict[str, int] = {}
+        self._deadline: Deadline | None = None
         self._child: Child | None = None
+        self._guarded = False
         self._ask: asyncio.Future[TheoryError] = asyncio.get_running_loop().create_future()
         self._told: str | None = None
         self._vault = vault.Vault(place.secrets_dir, order.secrets)
@@ -86,8 +93,29 @@ class Run:
             self.stop(fault("ERR_CANCELLED"))
         elif op == "set_budget":
             self._budget = dict(budget or {})
-        elif self._child is not None:
-            self._child.signal(signal.SIGSTOP if op == "pause" else signal.SIGCONT)
+            self._judge_usage()
+        elif op == "pause" and self.state == RUNNING:
+            self.state = PAUSED
+            self._hold()
+        elif op == "resume" and self.state == PAUSED:
+            self.state = RUNNING
+            self._go_on()
+
+    def _hold(self) -> None:
+        """Law: a run that is paused is not one that hangs; its time stands still.
+
+        A worker that has no guard yet would outlive this process if it were stopped.
+        """
+        if self._child is not None and self._guarded:
+            self._child.signal(signal.SIGSTOP)
+        if self._deadline is not None:
+            self._deadline.hold()
+
+    def _go_on(self) -> None:
+        if self._child is not None:
+            self._child.signal(signal.SIGCONT)
+        if self._deadline is not None:
+            self._deadline.go_on()
 
     async def finished(self) -> None:
         """Wait until the result is told."""
@@ -126,7 +154,7 @@ class Run:
 
     async def _work(self, work_dir: Path) -> Mapping[str, Any]:
         """Start the worker, watch it, end it with all of its kin, and read how it went."""
-        ooms = _oom_kills()
+        ooms = oom_kills()
         job = Job(
             self.order, self._inputs_hash, work_dir, self._place.secrets_dir, self._place.verbose
         )
@@ -138,6 +166,11 @@ class Run:
             brood=self._brood,
         )
         self._child = worker
+        left_s = self.order.timeout_s - (time.monotonic() - self._began)
+        loop = asyncio.get_running_loop()
+        self._deadline = Deadline(left_s, lambda: self.stop(fault("ERR_TIMEOUT")), loop)
+        if self.state == PAUSED:
+            self._hold()
         relaying = asyncio.create_task(self._relay(worker))
         try:
             stopped = await self._watch(worker, relaying)
@@ -145,6 +178,7 @@ class Run:
             await asyncio.wait({relaying}, timeout=_DRAIN_S)
         finally:
             self._child = None
+            self._deadline.end()
             if worker.code is None:
                 await worker.stop(grace_s=0, confirm_s=_DRAIN_S)
             relaying.cancel()
@@ -155,21 +189,16 @@ class Run:
         if stopped is not None:
             return await self._failed(stopped, tail)
         if self._told is None:
-            oom = worker.code == -signal.SIGKILL and _oom_kills() > ooms
+            oom = worker.code == -signal.SIGKILL and oom_kills() > ooms
             died = fault("ERR_OOM") if oom else fault("ERR_INTERNAL", _exit(worker.code))
             return await self._failed(died, tail)
         return await self._judge(self._told, tail)
 
     async def _watch(self, worker: Child, relaying: "asyncio.Task[None]") -> TheoryError | None:
         """Wait for the worker's end; the reason if it had to be stopped."""
-        until = self._began + self.order.timeout_s
         watched: set[asyncio.Future[Any]] = {worker.exited, self._ask, relaying}
         while not worker.exited.done() and not self._ask.done():
-            left = until - time.monotonic()
-            if left <= 0:
-                self.stop(fault("ERR_TIMEOUT"))
-                break
-            await asyncio.wait(watched, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
             if relaying.done():
                 watched.discard(relaying)
                 if self._told is not None:
@@ -189,6 +218,11 @@ class Run:
         try:
             while line := await worker.lines.readline():
                 message = decode(line)
+                if "guarded" in message:
+                    self._guarded = True
+                    if self.state == PAUSED:
+                        self._hold()
+                    continue
                 if isinstance(message.get("result"), str):
                     self._told = message["result"]
                     return
@@ -204,11 +238,17 @@ class Run:
             self.stop(fault("ERR_INTERNAL", "worker_line"))
 
     def _meter(self, frame: Mapping[str, Any]) -> None:
-        """Law: a run that reports more than its budget is stopped (spec: budgets)."""
+        """Note the largest usage that the run reported of itself."""
         if frame["kind"] != "Event":
             return
         for name, amount in frame["content"].get("usage", {}).items():
-            if amount > self._budget.get(name, amount):
+            self._stated[name] = max(amount, self._stated.get(name, 0))
+        self._judge_usage()
+
+    def _judge_usage(self) -> None:
+        """Law: a run that reports more than its budget is stopped (spec: budgets)."""
+        for name, most in sorted(self._budget.items()):
+            if self._stated.get(name, 0) > most:
                 self.stop(fault("ERR_BUDGET_EXCEEDED", name))
 
     def _tail(self, worker: Child, work_dir: Path) -> str:
@@ -250,7 +290,7 @@ class Run:
         try:
             outputs.send_bytes(door, outputs.RECEIPT, body, outputs.JSON)
         except TheoryError:
-            # The other end refuses after a cancel, or has the worker's; it then writes its own.
+            # The other end refuses after its time, or has the worker's; it then writes its own.
             return
         finally:
             door.close()
@@ -285,18 +325,3 @@ def _exit(code: int | None) -> str:
     if code is not None and code < 0:
         return f"worker_killed_by_{signal.Signals(-code).name}"
     return f"worker_exited_{code}"
-
-
-def _oom_kills() -> int:
-    """How often the kernel killed for lack of memory, as far as this process can see."""
-    count = 0
-    for path in _OOM_COUNTERS:
-        try:
-            lines = path.read_text(encoding="ascii").splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            name, _, value = line.partition(" ")
-            if name == "oom_kill":
-                count += int(value)
-    return count

@@ -24,6 +24,10 @@ HEALTHY: Final = b'{"ok":true}'
 DIGEST_HEADER: Final = "Theory-Image-Digest"
 KEPT_S: Final = 600.0
 """How long a result can still be asked for."""
+LEAST_S: Final = 60.0
+"""How long it can be, however many there are (spec: run.v1)."""
+KEPT_RUNS: Final = 64
+"""Ended runs that are kept longer than that."""
 
 _CLOSE_S: Final = 1.0
 _PING_S: Final = 20.0
@@ -47,7 +51,8 @@ class Runs:
         name, payload = opening["execution_id"], opening.get("payload")
         run = self._runs.get(name)
         if run is None:
-            if payload is None:
+            # Law: who saw frames of a run wants that one; another is not started in its place.
+            if payload is None or opening.get("resume_from", 0) > 0:
                 raise fault("ERR_WS_PROTOCOL", "no_such_run", close=INVALID)
             return self._start(Order(name, payload))
         if payload is not None and not run.order.is_same_run(Order(name, payload)):
@@ -63,10 +68,16 @@ class Runs:
         return run
 
     def _forget(self) -> None:
-        before = time.monotonic() - KEPT_S
-        for name, run in list(self._runs.items()):
-            if run.ended_at is not None and run.ended_at < before:
-                del self._runs[name]
+        """Let go of ended runs, the oldest first."""
+        now = time.monotonic()
+        ended = [
+            (run.ended_at, name) for name, run in self._runs.items() if run.ended_at is not None
+        ]
+        ended.sort()
+        for place, (ended_at, name) in enumerate(ended):
+            many = len(ended) - place > KEPT_RUNS
+            if now - ended_at > (LEAST_S if many else KEPT_S):
+                self._runs.pop(name).record.close()
 
     async def stop(self) -> None:
         """End all runs and wait for their results."""

@@ -28,6 +28,8 @@ FRAME_KINDS: Final = frozenset({"Token", "Frame", "Log", "Event"})
 _THOUSAND: Final = 1000
 _FRAME_ROOM: Final = 1024
 """What a frame needs around its envelope."""
+_MARK_ROOM: Final = 64
+"""What the mark of a message that was cut may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ def main(main_file: Path, channel_fd: int, lifeline_fd: int) -> NoReturn:
         os._exit(1)
     os.set_inheritable(channel_fd, False)  # noqa: FBT003 - positional only
     channel = Channel(socket.socket(fileno=channel_fd))
+    channel.send({"guarded": True})
     job = Job.of(channel.receive())
     _limit(job.order)
     channel.send({"result": _Work(main_file, job, channel).envelope()})
@@ -233,4 +236,16 @@ def _said(kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
     progress = said.get("progress")
     if kind == "Event" and type(progress) is int:
         said["progress"] = progress / _THOUSAND
+    if kind == "Log" and isinstance(said.get("message"), str):
+        said["message"] = _cut(said["message"])
     return said
+
+
+def _cut(message: str) -> str:
+    """A message of at most the length of a line; one that is longer says what it lost."""
+    # Lone surrogates are refused by the frame; here they must only not be in the way.
+    data = message.encode("utf-8", "surrogatepass")
+    if len(data) <= LIMITS["line_bytes"]:
+        return message
+    kept = data[: LIMITS["line_bytes"] - _MARK_ROOM].decode("utf-8", "ignore")
+    return f"{kept} [cut: {len(data)} bytes]"

@@ -74,6 +74,7 @@ class _Live:
 
     place: Place
     supervisor: Supervisor | None = None
+    door: Gateway | None = None
     connected: bool = False
     cancelled: bool = False
     gone: bool = True
@@ -176,7 +177,8 @@ class ProcessWsAdapter:
         if not self._may_start():
             # Law: asked after the mark. A successor that saw no mark came before this answer.
             raise _error("ERR_HEALTH", "the shard may be another scheduler's by now")
-        gateway = await _open_gateway(live.place, Gateway(name, self._intakes))
+        live.door = Gateway(name, self._intakes, expires_in_s=timeout_s + self._pace.overtime_s)
+        gateway = await _open_gateway(live.place, live.door)
         try:
             live.supervisor = _start(
                 python, folder / "main.py", live.place, hidden=tuple(secrets.values())
@@ -280,6 +282,9 @@ class ProcessWsAdapter:
                 until = 0.0
         elif live.supervisor is not None:
             until = 0.0
+        if live.door is not None:
+            # Not before the run heard of it: an upload that fails would be its reason to end.
+            live.door.shut()
         if until:
             ended = asyncio.ensure_future(live.ended.wait())
             await asyncio.wait({ended}, timeout=until - time.monotonic())

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import math
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -13,11 +16,12 @@ import structlog
 import uvicorn
 
 from theory_api.ports.intake import Intakes
-from theory_core import ERROR_CODES, TheoryError, canonicalize
+from theory_core import ERROR_CODES, LIMITS, TheoryError, canonicalize
 
 Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 
@@ -26,21 +30,43 @@ OBJECTS: Final = "/objects/"
 INPUTS: Final = "/inputs/"
 """Path below which inputs are read; the rest is the cid."""
 UPLOAD_URL: Final = f"http://localhost{OBJECTS}"
+RECEIPT: Final = "receipt.json"
 
 _OCTETS: Final = "application/octet-stream"
 _JSON: Final = "application/json"
 _PROBLEM: Final = "application/problem+json"
 _DRAIN_BYTES: Final = 64 * 1024 * 1024
 _CONNECTIONS: Final = 32
+_DRAIN_S: Final = 10.0
 _GRACE_S: Final = 1
 
 
 class Gateway:
-    """The ASGI application; it knows one execution and forwards to its intake."""
+    """The ASGI application; it knows one execution and forwards to its intake.
 
-    def __init__(self, execution_id: str, intakes: Intakes) -> None:
+    It takes nothing more `expires_in_s` after it was made, and after `shut` the receipt alone; what
+    is on its way then is refused. One object has at most `max_bytes`.
+    """
+
+    def __init__(
+        self,
+        execution_id: str,
+        intakes: Intakes,
+        *,
+        expires_in_s: float = math.inf,
+        max_bytes: int = LIMITS["output_bytes"],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._execution_id = execution_id
         self._intakes = intakes
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._until = clock() + expires_in_s
+        self._shut = False
+
+    def shut(self) -> None:
+        """Take nothing more but the receipt: the run was cancelled; idempotent."""
+        self._shut = True
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -49,26 +75,47 @@ class Gateway:
         path, method = (scope.get("raw_path") or b"").decode("ascii", "replace"), scope["method"]
         body = _Body(receive)
         try:
+            if sum(map(len, itertools.chain(*scope["headers"]))) > LIMITS["headers_bytes"]:
+                raise refusal("ERR_TOO_LARGE")
             if scope["query_string"]:
-                raise _refusal("ERR_NOT_FOUND")
+                raise refusal("ERR_NOT_FOUND")
             if path.startswith(OBJECTS) and method == "PUT":
                 await self._put(path.removeprefix(OBJECTS), scope, body, send)
             elif path.startswith(INPUTS) and method == "GET":
+                self._check("ERR_NOT_FOUND")
                 await self._get(path.removeprefix(INPUTS), send)
             else:
-                raise _refusal("ERR_NOT_FOUND")
+                raise refusal("ERR_NOT_FOUND")
         except TheoryError as error:
             self._complain(error, method)
-            await body.drain()
-            await _answer(send, _status(error), _PROBLEM, _problem(error))
+            await refuse(error, body, send)
+
+    def _check(self, code: str, relpath: str = "") -> None:
+        """Law: after a cancel, and after its time, the door is shut.
+
+        A run that was cancelled owes its receipt still, as every run does (spec: receipts).
+        """
+        if self._clock() >= self._until or (self._shut and relpath != RECEIPT):
+            raise refusal(code)
 
     async def _put(self, relpath: str, scope: Message, body: _Body, send: Send) -> None:
+        self._check("ERR_UPLOAD", relpath)
         headers = dict(scope["headers"])
         mime = headers.get(b"content-type", _OCTETS.encode()).decode("latin-1")
-        pieces = body.pieces()
+        # The server has judged the header: it holds digits, and the body that many bytes.
+        if int(headers.get(b"content-length", b"0")) > self._max_bytes:
+            raise refusal("ERR_TOO_LARGE")
+        pieces = self._timely(body.pieces(), relpath)
         received = await self._intakes.put(self._execution_id, relpath, pieces, mime=mime)
         answer = {"cid": received.cid, "size_bytes": received.size_bytes}
         await _answer(send, 201, _JSON, canonicalize(answer))
+
+    async def _timely(self, pieces: AsyncIterator[bytes], relpath: str) -> AsyncIterator[bytes]:
+        """The pieces, as long as they may come; an object is registered after the last of them."""
+        async for piece in pieces:
+            self._check("ERR_UPLOAD", relpath)
+            yield piece
+        self._check("ERR_UPLOAD", relpath)
 
     async def _get(self, cid: str, send: Send) -> None:
         """Stream an input; its status waits for the first piece, so that a refusal can be told."""
@@ -108,18 +155,7 @@ class GatewayServer:
         except OSError:
             listener.close()
             raise
-        config = uvicorn.Config(
-            gateway,
-            lifespan="off",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            limit_concurrency=_CONNECTIONS,
-            timeout_graceful_shutdown=_GRACE_S,
-        )
-        server = _Quiet(config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        server, serving = start_server(gateway, listener, connections=_CONNECTIONS)
         return cls(server, serving, path)
 
     async def close(self) -> None:
@@ -127,6 +163,26 @@ class GatewayServer:
         self._server.should_exit = True
         await asyncio.wait({self._serving})
         await asyncio.to_thread(self._path.unlink, missing_ok=True)
+
+
+def start_server(
+    app: Application, listener: socket.socket, *, connections: int
+) -> tuple[uvicorn.Server, asyncio.Task[None]]:
+    """Serve an application on a socket until the server's `should_exit`."""
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        ws="none",
+        http="h11",
+        h11_max_incomplete_event_size=LIMITS["headers_bytes"],
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=connections,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+    server = _Quiet(config)
+    return server, asyncio.create_task(server.serve(sockets=[listener]))
 
 
 class _Quiet(uvicorn.Server):
@@ -151,20 +207,39 @@ class _Body:
             message = await self._receive()
             if message["type"] != "http.request":
                 self._more = False
-                raise _refusal("ERR_UPLOAD")
+                raise refusal("ERR_UPLOAD")
             self._more = message.get("more_body", False)
             if piece := message.get("body", b""):
                 yield piece
 
-    async def drain(self) -> None:
-        """Take what a refused sender still sends, within bounds, so that it reads the refusal."""
+    async def drain(self) -> bool:
+        """Take what a refused sender still sends, within bounds, so that it reads the refusal.
+
+        Whether that was all.
+        """
         left = _DRAIN_BYTES
-        while self._more and left > 0:
-            message = await self._receive()
-            if message["type"] != "http.request":
-                return
-            self._more = message.get("more_body", False)
-            left -= len(message.get("body", b""))
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                while self._more and left > 0:
+                    message = await self._receive()
+                    if message["type"] != "http.request":
+                        return False
+                    self._more = message.get("more_body", False)
+                    left -= len(message.get("body", b""))
+        except TimeoutError:
+            return False
+        return not self._more
+
+
+async def refuse(error: TheoryError, body: _Body | None, send: Send) -> None:
+    """Answer with a problem; a sender that still has something to say is cut off after it.
+
+    Of `body`, if it is given, so much is taken first that most senders come to read the answer.
+    """
+    drained = body is not None and await body.drain()
+    problem = _problem(error)
+    await _start(send, _status(error), _PROBLEM, len(problem), last=not drained)
+    await _piece(send, problem, more=False)
 
 
 async def _answer(send: Send, status: int, mime: str, body: bytes) -> None:
@@ -172,10 +247,14 @@ async def _answer(send: Send, status: int, mime: str, body: bytes) -> None:
     await _piece(send, body, more=False)
 
 
-async def _start(send: Send, status: int, mime: str, length: int | None) -> None:
+async def _start(
+    send: Send, status: int, mime: str, length: int | None, *, last: bool = False
+) -> None:
     headers = [(b"content-type", mime.encode())]
     if length is not None:
         headers.append((b"content-length", str(length).encode()))
+    if last:
+        headers.append((b"connection", b"close"))
     await send(
         {
             "type": "http.response.start",
@@ -190,7 +269,8 @@ async def _piece(send: Send, body: bytes, *, more: bool) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
-def _refusal(code: str) -> TheoryError:
+def refusal(code: str) -> TheoryError:
+    """An error in the catalogue's words."""
     return TheoryError(code, ERROR_CODES[code].summary)
 
 

@@ -131,6 +131,28 @@ async def frames(connection: ClientConnection) -> list[dict[str, Any]]:
     return [json.loads(message) async for message in connection]
 
 
+async def close_of(connection: ClientConnection) -> int | None:
+    await connection.wait_closed()
+    return connection.close_code
+
+
+async def frames_until_quiet(connection: ClientConnection) -> list[dict[str, Any]]:
+    heard = []
+    try:
+        while True:
+            heard.append(json.loads(await asyncio.wait_for(connection.recv(), 0.5)))
+    except TimeoutError:
+        return heard
+
+
+async def both(client: ClientConnection, controller: ClientConnection) -> list[dict[str, Any]]:
+    """What the client hears, while the controller listens too."""
+    listening = asyncio.create_task(frames(controller))
+    heard = await frames(client)
+    await listening
+    return heard
+
+
 def control(op: str, **more: object) -> str:
     """A `Control` frame."""
     return json.dumps({"kind": "Control", "content": {"op": op, **more}})

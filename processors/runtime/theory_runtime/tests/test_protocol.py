@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+import logging
+import os
+import signal
+from pathlib import Path
 
 import pytest
-from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import unix_connect
+from websockets.asyncio.server import ServerConnection, unix_serve
 from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
 
-from theory_runtime.tests.conftest import Service, control, frames
-
-
-async def close_of(connection: ClientConnection) -> int | None:
-    await connection.wait_closed()
-    return connection.close_code
+from theory_core import RUN_SUBPROTOCOL
+from theory_runtime import kin
+from theory_runtime.run import Run
+from theory_runtime.session import Session
+from theory_runtime.tests.conftest import (
+    Service,
+    close_of,
+    control,
+    frames,
+    frames_until_quiet,
+)
 
 
 async def ask(service: Service, request: bytes) -> tuple[bytes, bytes]:
@@ -130,15 +140,6 @@ async def test_resuming_beyond_the_last_frame_is_1008(service: Service) -> None:
         assert [frame["kind"] for frame in await frames_until_quiet(connection)] == ["Ack"]
 
 
-async def frames_until_quiet(connection: ClientConnection) -> list[dict[str, Any]]:
-    heard = []
-    try:
-        while True:
-            heard.append(json.loads(await asyncio.wait_for(connection.recv(), 0.5)))
-    except TimeoutError:
-        return heard
-
-
 async def test_the_same_execution_with_another_payload_is_1008(service: Service) -> None:
     async with service.connect() as connection:
         await connection.send(service.opening("tokens", count=1))
@@ -146,26 +147,6 @@ async def test_the_same_execution_with_another_payload_is_1008(service: Service)
     async with service.connect() as connection:
         await connection.send(service.opening("tokens", count=2))
         assert await close_of(connection) == 1008
-
-
-async def test_observers_see_the_run_and_only_controllers_end_it(service: Service) -> None:
-    async with service.connect() as client, service.connect() as observer:
-        await client.send(service.opening("sleep"))
-        assert json.loads(await client.recv())["kind"] == "Ack"
-        await observer.send(service.opening(role="observer"))
-        heard = [json.loads(await observer.recv()) for _ in range(2)]
-        assert [frame["kind"] for frame in heard] == ["Ack", "Event"]
-        await observer.send(control("cancel"))
-        assert await close_of(observer) == 1008
-        async with service.connect() as controller:
-            await controller.send(service.opening(role="controller"))
-            await controller.send(control("pause"))
-            await controller.send(control("resume"))
-            await controller.send(control("cancel"))
-            told = await frames(controller)
-        result = (await frames(client))[-1]
-        assert result == told[-1]
-        assert result["content"]["error"]["code"] == "ERR_CANCELLED"
 
 
 async def test_a_second_opening_on_one_connection_is_1002_and_the_run_goes_on(
@@ -180,68 +161,45 @@ async def test_a_second_opening_on_one_connection_is_1002_and_the_run_goes_on(
         assert (await frames(watcher))[-1]["content"]["status"] == "success"
 
 
-async def both(client: ClientConnection, controller: ClientConnection) -> list[dict[str, Any]]:
-    """What the client hears, while the controller listens too."""
-    listening = asyncio.create_task(frames(controller))
-    heard = await frames(client)
-    await listening
-    return heard
-
-
-async def test_a_budget_that_is_set_stops_what_reports_more(service: Service) -> None:
-    async with service.connect() as client, service.connect() as controller:
-        await client.send(service.opening("spend", count=100, pause_s=0.05))
-        await client.recv()
-        await controller.send(service.opening(role="controller"))
-        await controller.send(control("set_budget", budget={"tokens": 20}))
-        told = await both(client, controller)
-        error = told[-1]["content"]["error"]
-        assert error == {"code": "ERR_BUDGET_EXCEEDED", "message": "budget exceeded: tokens"}
-
-
-async def test_a_client_that_leaves_changes_nothing(service: Service) -> None:
-    async with service.connect() as client:
-        await client.send(service.opening("paced", count=10, pause_s=0.05))
-        await client.recv()
-    async with service.connect() as observer:
+async def test_a_worker_that_is_killed_from_outside_leaves_one_result(service: Service) -> None:
+    async with service.connect() as client, service.connect() as observer:
+        await client.send(service.opening("sleep"))
+        assert [json.loads(await client.recv())["seq"] for _ in range(2)] == [0, 1]
         await observer.send(service.opening(role="observer"))
-        heard = await frames(observer)
-    assert [frame["kind"] for frame in heard].count("Token") == 10
-    assert heard[-1]["content"]["status"] == "success"
+        assert [json.loads(await observer.recv())["seq"] for _ in range(2)] == [0, 1]
+        (worker,) = kin.children(service.process.pid)
+        os.kill(worker, signal.SIGKILL)
+        heard, seen = await frames(client), await frames(observer)
+    assert heard == seen
+    assert [frame["kind"] for frame in heard].count("RunResult") == 1
+    error = heard[-1]["content"]["error"]
+    assert (error["code"], error["message"][-7:]) == ("ERR_INTERNAL", "SIGKILL")
+    assert "receipt.json" in service.kept.objects
 
 
-async def test_a_viewer_that_does_not_read_holds_nobody_up_and_is_told_what_it_missed(
+async def test_who_saw_frames_of_a_lost_run_is_refused_and_nothing_starts(
     service: Service,
 ) -> None:
-    async with service.connect() as client:
-        await client.send(service.opening("flood", count=40_000))
-        await client.recv()
-        async with service.connect() as lazy:
-            await lazy.send(service.opening(role="observer"))
-            transport: Any = lazy.transport
-            transport.pause_reading()
-            heard = await asyncio.wait_for(frames(client), 30)
-            assert heard[-1]["kind"] == "RunResult"
-            transport.resume_reading()
-            seen = await frames(lazy)
-    gaps = [frame["content"] for frame in seen if frame["kind"] == "Gap"]
-    assert gaps
-    assert seen[-1] == heard[-1]
-    next_seq = 1
-    for frame in seen[1:]:
-        first = frame["content"]["from"] if frame["kind"] == "Gap" else frame["seq"]
-        assert first == next_seq
-        next_seq = frame["content"]["to"] + 1 if frame["kind"] == "Gap" else frame["seq"] + 1
+    async with service.connect() as connection:
+        await connection.send(service.opening("sleep", resume_from=3))
+        assert await close_of(connection) == 1008
+    assert list(kin.children(service.process.pid)) == []
 
 
-async def test_cancel_is_not_queued_behind_data(service: Service) -> None:
-    async with service.connect() as client, service.connect() as controller:
-        await client.send(service.opening("flood", count=100_000_000))
-        await client.recv()
-        await controller.send(service.opening(role="controller"))
-        await asyncio.sleep(0.3)
-        began = asyncio.get_running_loop().time()
-        await controller.send(control("cancel"))
-        told = await both(client, controller)
-        assert told[-1]["content"]["error"]["code"] == "ERR_CANCELLED"
-        assert asyncio.get_running_loop().time() - began < 5
+async def test_a_fault_of_the_server_is_1011(short: Path) -> None:
+    def broken(_opening: object) -> Run:
+        raise ZeroDivisionError
+
+    async def handle(connection: ServerConnection) -> None:
+        await Session(connection, broken).serve()
+
+    path = str(short / "run.sock")
+    select = [Subprotocol(RUN_SUBPROTOCOL)]
+    quiet = logging.getLogger("quiet")
+    quiet.disabled = True
+    async with (
+        unix_serve(handle, path, subprotocols=select, logger=quiet),
+        unix_connect(path, "ws://localhost/run", subprotocols=select) as connection,
+    ):
+        await connection.send(opening())
+        assert await close_of(connection) == 1011

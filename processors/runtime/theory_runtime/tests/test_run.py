@@ -50,7 +50,7 @@ async def test_a_kill_while_the_kernel_counts_one_more_is_out_of_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = iter([3, 4])
-    monkeypatch.setattr(run_module, "_oom_kills", lambda: next(counts))
+    monkeypatch.setattr(run_module, "oom_kills", lambda: next(counts))
     envelope = await outcome(made(tmp_path, "kill", signal=9))
     assert envelope["error"] == {"code": "ERR_OOM", "message": "out of memory"}
 

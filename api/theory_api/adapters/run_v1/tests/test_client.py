@@ -1,125 +1,27 @@
-"""The client against servers that keep the rules, break them, or go away."""
+"""The client against servers that keep the rules or break them."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import httpx
 import pytest
 from structlog.testing import capture_logs
-from websockets.asyncio.server import ServerConnection, unix_serve
-from websockets.typing import Subprotocol
+from websockets.asyncio.server import ServerConnection
 
-from theory_api.adapters.run_v1 import client as client_module
-from theory_api.adapters.run_v1.client import RunClient, dial_socket, send_control
-from theory_api.adapters.run_v1.health import HealthPace, await_healthy
-from theory_core import RUN_SUBPROTOCOL, RunProtocol, TheoryError, digest, encode_frame
-
-PREFIX = "/artifacts/outputs/test-deeds-v1/x1/"
-PRINT = "cpu:1;memory:1Gi;platform:amd64;runtime:python3"
-PAYLOAD = {
-    "schema": "v1",
-    "ref": "test/deeds@1",
-    "mode": "mock",
-    "inputs": {"schema": "v1", "params": {}},
-    "write_prefix": PREFIX,
-    "upload": {
-        "url": "http://localhost/objects/",
-        "headers": {},
-        "expires_at": "2030-01-01T00:00:00.000000Z",
-        "max_bytes": 1,
-    },
-    "env_fingerprint": PRINT,
-    "registry_snapshot": digest(b""),
-    "timeout_s": 5,
-    "secrets": [],
-}
-Handler = Callable[[ServerConnection], Awaitable[None]]
-Serve = Callable[..., Awaitable[None]]
-
-
-def frame(kind: str, seq: int, **content: object) -> str:
-    return encode_frame(kind, content, seq=seq).decode()
-
-
-def ack(name: str = "x1") -> str:
-    return frame("Ack", 0, execution_id=name, state="running")
-
-
-def token(seq: int) -> str:
-    return frame("Token", seq, text=str(seq))
-
-
-def result(seq: int, name: str = "x1", prefix: str = PREFIX) -> str:
-    return frame(
-        "RunResult",
-        seq,
-        status="success",
-        execution_id=name,
-        outputs=[],
-        index_path=f"{prefix}outputs.json",
-        meta={"env_fingerprint": PRINT},
-    )
-
-
-@pytest.fixture
-def path() -> Iterator[str]:
-    folder = Path(tempfile.mkdtemp(prefix="th-", dir="/tmp"))
-    yield str(folder / "run.sock")
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-async def serve(path: str) -> AsyncIterator[Serve]:
-    servers = []
-
-    async def start(handler: Handler, *, subprotocol: str = RUN_SUBPROTOCOL) -> None:
-        server = await unix_serve(
-            handler,
-            path,
-            subprotocols=[Subprotocol(subprotocol)],
-            select_subprotocol=lambda _connection, offered: (
-                Subprotocol(subprotocol) if subprotocol in offered else None
-            ),
-            close_timeout=0.5,
-        )
-        servers.append(server)
-
-    yield start
-    for server in servers:
-        server.close()
-        await server.wait_closed()
-
-
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "REATTACH_S", (0.01, 0.01, 0.01))
-
-
-async def run(path: str, heard: list[Mapping[str, Any]] | None = None) -> Mapping[str, Any]:
-    async def keep(said: Mapping[str, Any]) -> None:
-        if heard is not None:
-            heard.append(said)
-
-    return await RunClient(dial_socket(path), "x1").run(PAYLOAD, on_frame=keep, expected_oci=None)
-
-
-def saying(*messages: str | bytes) -> Handler:
-    """A server that says this after the opening, then waits to be closed."""
-
-    async def handler(connection: ServerConnection) -> None:
-        await connection.recv()
-        for message in messages:
-            await connection.send(message)
-        await connection.wait_closed()
-
-    return handler
+from theory_api.adapters.run_v1.client import send_control
+from theory_api.adapters.run_v1.tests.conftest import (
+    PAYLOAD,
+    Serve,
+    ack,
+    result,
+    run,
+    saying,
+    token,
+)
+from theory_core import RunProtocol, TheoryError, encode_frame
 
 
 async def test_frames_are_handed_on_in_order_and_the_envelope_returned(
@@ -159,72 +61,22 @@ async def test_a_gap_is_handed_on(path: str, serve: Serve) -> None:
     assert [one["kind"] for one in heard] == ["Ack", "Gap", "Token", "RunResult"]
 
 
-async def test_a_lost_connection_is_opened_again_where_it_broke(path: str, serve: Serve) -> None:
-    openings = []
-
-    async def handler(connection: ServerConnection) -> None:
-        opening = json.loads(await connection.recv())["content"]
-        openings.append(opening.get("resume_from"))
-        await connection.send(ack())
-        if len(openings) == 1:
-            await connection.send(token(1))
-            await connection.send(token(2))
-            connection.transport.abort()
-            return
-        await connection.send(token(3))
-        await connection.send(result(4))
-        await connection.wait_closed()
-
-    await serve(handler)
-    heard: list[Mapping[str, Any]] = []
-    await run(path, heard)
-    assert openings == [None, 2]
-    assert [one["seq"] for one in heard if one["seq"]] == [1, 2, 3, 4]
-
-
-async def test_connections_that_keep_breaking_are_given_up(path: str, serve: Serve) -> None:
+async def test_a_frame_over_the_limit_is_a_violation_and_not_asked_for_again(
+    path: str, serve: Serve
+) -> None:
     count = 0
 
     async def handler(connection: ServerConnection) -> None:
         nonlocal count
         count += 1
-        connection.transport.abort()
+        await connection.recv()
+        await connection.send("x" * (8 * 1024 * 1024 + 1))
 
     await serve(handler)
     with pytest.raises(TheoryError) as caught:
         await run(path)
-    assert (caught.value.code, count) == ("ERR_WS_CLOSE", 4)
-
-
-async def test_nobody_there_is_a_closed_connection(path: str) -> None:
-    with pytest.raises(TheoryError) as caught:
-        await run(path)
-    assert caught.value.code == "ERR_WS_CLOSE"
-
-
-async def test_a_handshake_that_is_never_answered_is_given_up(
-    path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client_module, "_OPEN_S", 0.05)
-    ended = asyncio.Event()
-    handled: list[asyncio.Task[Any]] = []
-
-    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        handled.append(task)
-        await ended.wait()
-        writer.close()
-        await writer.wait_closed()
-
-    server = await asyncio.start_unix_server(silent, path)
-    with pytest.raises(TheoryError) as caught:
-        await run(path)
-    assert caught.value.code == "ERR_WS_TIMEOUT"
-    ended.set()
-    server.close()
-    await asyncio.sleep(0.05)
-    await asyncio.wait(handled)
+    assert (caught.value.code, count) == ("ERR_WS_PROTOCOL", 1)
+    assert caught.value.detail["close"] == 1009
 
 
 @pytest.mark.parametrize(
@@ -308,43 +160,3 @@ async def test_control_has_a_connection_of_its_own(path: str, serve: Serve) -> N
         {"kind": "RunOpen", "content": {"role": "controller", "execution_id": "x1"}},
         {"kind": "Control", "content": {"op": "set_budget", "budget": {"tokens": 5}}},
     ]
-
-
-def answering(*answers: httpx.Response | None) -> httpx.MockTransport:
-    """A server whose first answers are these; the last is repeated, None is silence."""
-    left = list(answers)
-
-    def answer(_request: httpx.Request) -> httpx.Response:
-        said = left.pop(0) if len(left) > 1 else left[0]
-        if said is None:
-            message = "nobody there"
-            raise httpx.ConnectError(message)
-        return said
-
-    return httpx.MockTransport(answer)
-
-
-HEALTHY = httpx.Response(200, content=b'{"ok":true}')
-QUICK = HealthPace(budget_s=0.1, first_s=0.01, longest_s=0.02)
-
-
-async def test_health_is_asked_until_it_is_there() -> None:
-    never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    early = [None, httpx.Response(503), httpx.Response(200, content=b'{"ok": true}')]
-    await await_healthy(answering(*early, HEALTHY), ended=asyncio.shield(never), pace=QUICK)
-
-
-@pytest.mark.parametrize("answer", [None, httpx.Response(200, content=b"ok")])
-async def test_health_has_a_budget(answer: httpx.Response | None) -> None:
-    never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    with pytest.raises(TheoryError) as caught:
-        await await_healthy(answering(answer), ended=asyncio.shield(never), pace=QUICK)
-    assert (caught.value.code, caught.value.detail["reason"]) == ("ERR_HEALTH", "budget")
-
-
-async def test_health_is_not_asked_of_the_dead() -> None:
-    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    ended.set_result(None)
-    with pytest.raises(TheoryError) as caught:
-        await await_healthy(answering(HEALTHY), ended=asyncio.shield(ended), pace=QUICK)
-    assert caught.value.detail["reason"] == "ended"

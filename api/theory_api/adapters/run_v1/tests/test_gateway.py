@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -34,6 +35,8 @@ class Door:
             transport=httpx.AsyncHTTPTransport(uds=str(self.path)), base_url="http://localhost"
         )
         self.server: GatewayServer
+        self.gateway: Gateway
+        self.now = 0.0
 
     async def open(self) -> None:
         blob = await self.artifacts.put(INPUT)
@@ -41,7 +44,10 @@ class Door:
         await self.intakes.open(
             "x1", plan=PLAN, write_prefix=PREFIX, inputs=(declared,), max_bytes=10_000_000
         )
-        self.server = await GatewayServer.open(self.path, Gateway("x1", self.intakes))
+        self.gateway = Gateway(
+            "x1", self.intakes, expires_in_s=60, max_bytes=1_000_000_000, clock=lambda: self.now
+        )
+        self.server = await GatewayServer.open(self.path, self.gateway)
 
     def received(self) -> list[str]:
         return [one.relpath for one in self.intakes.received("x1")]
@@ -170,6 +176,116 @@ async def test_after_the_intake_nothing_arrives(door: Door) -> None:
     await door.intakes.close("x1")
     assert code(await door.client.put("/objects/outputs/a", content=b"a")) == "ERR_UPLOAD"
     assert code(await door.client.get(f"/inputs/{digest(INPUT)}")) == "ERR_NOT_FOUND"
+
+
+@pytest.mark.scenario(63)
+async def test_after_its_time_nothing_arrives(door: Door) -> None:
+    door.now = 59.9
+    assert (await door.client.put("/objects/outputs/a", content=b"a")).status_code == 201
+    door.now = 60.0
+    assert code(await door.client.put("/objects/outputs/b", content=b"b")) == "ERR_UPLOAD"
+    assert code(await door.client.get(f"/inputs/{digest(INPUT)}")) == "ERR_NOT_FOUND"
+    assert door.received() == ["outputs/a"]
+
+
+async def test_after_a_cancel_only_the_receipt_arrives(door: Door) -> None:
+    door.gateway.shut()
+    for name in ("outputs/a", "outputs.json", "outputs/receipt.json"):
+        assert code(await door.client.put(f"/objects/{name}", content=b"{}")) == "ERR_UPLOAD"
+    assert code(await door.client.get(f"/inputs/{digest(INPUT)}")) == "ERR_NOT_FOUND"
+    assert (await door.client.put("/objects/receipt.json", content=b"{}")).status_code == 201
+    assert door.received() == ["receipt.json"]
+    door.now = 60.0
+    assert code(await door.client.put("/objects/receipt.json", content=b"{}")) == "ERR_UPLOAD"
+
+
+@pytest.mark.parametrize("late", ["cancelled", "expired"])
+async def test_what_is_on_its_way_when_the_door_shuts_is_refused(door: Door, late: str) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x" * 1000
+        await asyncio.sleep(0.05)
+        if late == "cancelled":
+            door.gateway.shut()
+        else:
+            door.now = 61.0
+        yield b"x" * 1000
+
+    assert code(await door.client.put("/objects/outputs/a", content=body())) == "ERR_UPLOAD"
+    assert door.received() == []
+
+
+async def test_after_the_index_only_the_receipt_arrives(door: Door) -> None:
+    for name in ("outputs/a", "outputs.json", "receipt.json"):
+        assert (await door.client.put(f"/objects/{name}", content=b"{}")).status_code == 201
+    assert code(await door.client.put("/objects/outputs/b", content=b"{}")) == "ERR_UPLOAD"
+    assert code(await door.client.put("/objects/outputs.json", content=b"[]")) == (
+        "ERR_OUTPUT_DUPLICATE"
+    )
+
+
+async def raw(door: Door, request: bytes) -> bytes:
+    """What the door answers to these bytes, up to the end or a second of silence."""
+    reader, writer = await asyncio.open_unix_connection(str(door.path))
+    writer.write(request)
+    await writer.drain()
+    said = b""
+    try:
+        async with asyncio.timeout(1):
+            while piece := await reader.read(65536):
+                said += piece
+    except TimeoutError:
+        pass
+    writer.close()
+    await writer.wait_closed()
+    return said
+
+
+PUT = b"PUT /objects/outputs/a HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.scenario(99)
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: -1\r\n",
+        b"Content-Length: 1e3\r\n",
+        b"Content-Length: 1\r\nContent-Length: 2\r\n",
+        b"Content-Length: 99999999999999999999999999\r\n",
+        b"Transfer-Encoding: gzip, chunked\r\n",
+        b"X: " + b"x" * 70_000 + b"\r\n",
+    ],
+)
+async def test_a_head_that_lies_about_its_body_is_refused(door: Door, head: bytes) -> None:
+    said = await raw(door, PUT + head + b"\r\nx")
+    assert said.split(b" ")[1][:1] in {b"4", b"5"}
+    assert door.received() == []
+
+
+async def test_a_length_over_the_allowance_is_refused_before_its_body_is_stored(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door.intakes, "put", None)
+    gateway: Any = Gateway("x1", door.intakes, max_bytes=10)
+    transport = httpx.ASGITransport(gateway)
+    async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        answer = await client.put("/objects/outputs/a", content=b"x" * 11)
+    assert code(answer) == "ERR_TOO_LARGE"
+
+
+async def test_more_than_was_announced_is_no_part_of_the_object(door: Door) -> None:
+    said = await raw(door, PUT + b"Content-Length: 3\r\n\r\nabcdef")
+    assert said.startswith(b"HTTP/1.1 201 ")
+    (received,) = door.intakes.received("x1")
+    assert (received.cid, received.size_bytes) == (digest(b"abc"), 3)
+
+
+async def test_a_body_in_chunks_is_taken_whole_or_not_at_all(door: Door) -> None:
+    chunked = PUT + b"Transfer-Encoding: chunked\r\n\r\n"
+    assert b" 201 " not in await raw(door, chunked + b"3\r\nabc\r\n")
+    assert b" 201 " not in await raw(door, chunked + b"3\r\nabcd\r\n0\r\n\r\n")
+    assert door.received() == []
+    assert b" 201 " in await raw(door, chunked + b"3\r\nabc\r\n0\r\n\r\n")
+    assert [one.cid for one in door.intakes.received("x1")] == [digest(b"abc")]
 
 
 async def test_a_problem_holds_the_catalogues_words_alone(door: Door) -> None:
