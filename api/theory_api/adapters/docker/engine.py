@@ -229,6 +229,7 @@ class Engine:
 
 def refused(status: int | None, explanation: str) -> TheoryError:
     """What the engine's refusal is; its words are about this machine and stay in the log."""
-    log.warning("error.ERR_DOCKER", status=status, reason=explanation[:500])
+    if status not in _GONE:
+        log.warning("error.ERR_DOCKER", status=status, reason=explanation[:500])
     error = coded("ERR_DOCKER", f"refused with {status}")
     return TheoryError(error.code, error.message, {"status": status or 0})

@@ -63,7 +63,7 @@ class Bench:
     secrets: dict[str, str]
     frames: list[Mapping[str, Any]] = field(default_factory=list)
 
-    async def run(  # noqa: PLR0913 - each is a member of a payload
+    async def run(
         self,
         params: Mapping[str, Any],
         *,

@@ -74,9 +74,7 @@ async def test_a_secret_is_a_file_in_mode_real_and_nowhere_in_mode_mock(bench: B
     envelope = await bench.run(wanted, mode="real", secrets=("API_KEY",))
     assert envelope["status"] == "success", envelope
     assert await bench.body("outputs/length") == b"17"
-    leaked = await bench.run(
-        {**wanted, "leak": True}, name="x2", mode="real", secrets=("API_KEY",)
-    )
+    leaked = await bench.run({**wanted, "leak": True}, name="x2", mode="real", secrets=("API_KEY",))
     assert "canary" not in str(leaked)
     mock = await bench.run(wanted, name="x3", secrets=("API_KEY",))
     assert code(mock) == "ERR_MISSING_SECRET"
