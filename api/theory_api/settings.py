@@ -26,6 +26,8 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     "log_level": ("THEORY_LOG", "debug, info, warning or error"),
     "lane": ("THEORY_LANE", "lane of one-shot runs: build, dev, staging or main"),
     "run_target": ("RUN_TARGET", "default of --adapter; process"),
+    "docker_host": ("DOCKER_HOST", "address of the Docker engine of this machine"),
+    "image_registry": ("THEORY_IMAGE_REGISTRY", "host that pinned images are pulled from"),
     "ci": ("CI", "true refuses mode real"),
     "tenant": ("THEORY_TENANT", "tenant of this machine's user; default local"),
     "registry": ("THEORY_REGISTRY", "folder of registry specs"),
@@ -69,6 +71,10 @@ class Settings:
     log_level: str
     lane: str
     run_target: str
+    docker_host: str
+    """Empty for the engine's usual address."""
+    image_registry: str
+    """Comes before the repository of a pinned image; empty for the engine's usual one."""
     ci: bool
     tenant: str
     registry: Path
@@ -122,6 +128,8 @@ def read(
         log_level=_one_of("log_level", told("log_level", quiet).lower(), _LEVELS),
         lane=_one_of("lane", told("lane", "build"), _LANES),
         run_target=told("run_target", "process"),
+        docker_host=told("docker_host", ""),
+        image_registry=told("image_registry", ""),
         ci=_flag("ci", told("ci", "")),
         tenant=told("tenant", "local"),
         registry=_folder(told("registry", ""), "registry"),

@@ -8,7 +8,19 @@ from collections.abc import Sequence
 
 import rich_click as click
 
-from theory_api.cli import artifact, conformance, demo, doctor, ledger, plan, receipt, run, serve
+from theory_api.cli import (
+    artifact,
+    conformance,
+    demo,
+    doctor,
+    image,
+    ledger,
+    local,
+    plan,
+    receipt,
+    run,
+    serve,
+)
 from theory_api.cli.failures import FAILED, INTERRUPTED, USAGE, report
 from theory_api.cli.loop import InterruptedByUser
 from theory_api.cli.options import Told, shared
@@ -44,6 +56,8 @@ theory.add_command(plan.plan)
 theory.add_command(ledger.ledger)
 theory.add_command(artifact.artifact)
 theory.add_command(receipt.receipt)
+theory.add_command(image.image)
+theory.add_command(local.local)
 theory.add_command(serve.serve)
 theory.add_command(conformance.conformance)
 theory.add_command(doctor.doctor)

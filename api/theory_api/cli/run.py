@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,7 @@ class Asked:
     attach: tuple[str, ...]
     timeout_s: int | None
     out: str | None
+    build: bool
 
 
 @click.command()
@@ -74,6 +76,7 @@ class Asked:
     help="Stop the run after this long; the processor's own limit by default.",
 )
 @click.option("--out", metavar="DIR", help="Copy the outputs into a folder of this machine.")
+@click.option("--build", is_flag=True, help="Build the image first; lane build, adapter local.")
 @told
 def run(given: Told, /, **options: Any) -> int:  # noqa: ANN401 - click hands over its options
     """Run one processor to its end, under the default policy, with a receipt and a ledger.
@@ -99,6 +102,8 @@ def run(given: Told, /, **options: Any) -> int:  # noqa: ANN401 - click hands ov
 async def _run(given: Told, asked: Asked, ident: str) -> int:
     request = _request(given, asked, ident)
     settings = given.settings()
+    if asked.build:
+        await _build(given, asked, request.lane)
     async with engine(given, settings) as (services, progress):
         running = asyncio.ensure_future(
             services.runs.run(request, tenant=settings.tenant, by=settings.principal)
@@ -118,6 +123,20 @@ async def _run(given: Told, asked: Asked, ident: str) -> int:
             tables.say([*tables.outputs(view.outputs), "", *tables.costs(view)])
             tables.say(f"copied to {shown(file)}" for _, file in copied)
         return 0 if outcome.status == "success" else FAILED
+
+
+async def _build(given: Told, asked: Asked, lane: str) -> None:
+    """Law: what is built on the spot is nobody's pinned image, so lane build alone runs it."""
+    from theory_api.wiring.containers import containers  # noqa: PLC0415 - stores take a second
+
+    settings = given.settings()
+    if (asked.adapter or settings.run_target) != "local":
+        raise click.UsageError("--build is for the adapter local")
+    if lane != "build":
+        message = f"image not pinned: --build is for lane build, not for lane {lane}"
+        raise TheoryError("ERR_IMAGE_UNPINNED", message, {"lane": lane})
+    async with containers(settings) as here:
+        await here.build(asked.ref, mode=asked.mode, on_progress=partial(click.echo, err=True))
 
 
 async def _show(

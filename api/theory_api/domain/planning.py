@@ -79,8 +79,8 @@ def resolve(
 
     Raises `TheoryError`: `ERR_PLAN_INVALID` with the place (a cycle, an unknown id, a write set
     outside the plan, a template fault …), `ERR_NOT_FOUND` (an unknown processor or policy),
-    `ERR_IMAGE_UNPINNED` (`process` outside the build lane), `ERR_INPUTS` (an address that the
-    policy does not list).
+    `ERR_IMAGE_UNPINNED` (outside the build lane: `process`, or no pinned image), `ERR_INPUTS` (an
+    address that the policy does not list).
     """
     if len(document.transitions) > LIMITS["transitions_per_plan"]:
         cap = LIMITS["transitions_per_plan"]
@@ -98,6 +98,7 @@ def resolve(
             raise _invalid(place, "a transition id is [a-z0-9][a-z0-9._-]{0,62} without ..")
         spec = _processor(snapshot, entry, place)
         _check_lane(document, entry.adapter or default_adapter, place)
+        _check_pin(document, entry, snapshot, place)
         params[name], depends_on = _inputs(entry, place, names, set(attached))
         if spec.names_uris:
             allow = snapshot.policy_spec(document.policy).uri_allow
@@ -136,6 +137,15 @@ def _check_lane(document: PlanDocument, adapter: str, place: str) -> None:
     if document.lane != "build" and adapter == "process":
         message = f"{place}: image not pinned: the process adapter runs in lane build only"
         raise TheoryError("ERR_IMAGE_UNPINNED", message, {"lane": document.lane})
+
+
+def _check_pin(
+    document: PlanDocument, entry: TransitionDocument, snapshot: RegistrySnapshot, place: str
+) -> None:
+    try:
+        snapshot.check_pinned(entry.processor_ref, lane=document.lane)
+    except TheoryError as error:
+        raise TheoryError(error.code, f"{place}: {error.message}", dict(error.detail)) from error
 
 
 def _inputs(

@@ -151,6 +151,29 @@ class RegistrySnapshot:
             raise _unknown("prompt", ref, self._contents.prompts)
         return found
 
+    def pin(self, ref: str, *, lane: str, platform: str) -> str | None:
+        """The digest of a processor's image in a lane; None in lane build, which needs none.
+
+        Law: outside the build lane nothing runs that nobody pinned. Raises `ERR_IMAGE_UNPINNED`;
+        `ERR_REGISTRY_MISMATCH` if it is pinned, but not for this platform.
+        """
+        if lane == "build":
+            return None
+        digests: Mapping[str, str] = self._contents.pins.get(lane, {}).get(ref, {})
+        if not digests:
+            message = f"image not pinned: pins/{lane}.yaml has no digest of {ref}"
+            raise TheoryError("ERR_IMAGE_UNPINNED", message, {"lane": lane})
+        if platform not in digests:
+            message = f"registry mismatch: {ref} is pinned in lane {lane}, but not for {platform}"
+            raise TheoryError("ERR_REGISTRY_MISMATCH", message, {"lane": lane})
+        return digests[platform]
+
+    def check_pinned(self, ref: str, *, lane: str) -> None:
+        """Refuse what lane `lane` has no digest of, for any platform: `ERR_IMAGE_UNPINNED`."""
+        if lane != "build":
+            platform = next(iter(self._contents.pins.get(lane, {}).get(ref, {})), "")
+            self.pin(ref, lane=lane, platform=platform)
+
     @property
     def prices(self) -> Mapping[str, Price]:
         """The pinned price table, by model."""

@@ -105,7 +105,7 @@ async def _invoke(
         ref=job.ref,
         payload=_payload(job),
         timeout_s=job.timeout_s,
-        expected_oci=None,
+        expected_oci=job.image_digest,
         on_frame=on_frame,
     )
     envelope = await _watched(context, metering, job, run, work)

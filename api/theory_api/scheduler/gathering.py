@@ -128,6 +128,7 @@ class Gathering:
             env_fingerprint=env_fingerprint(spec, platform=context.platform, mode=proposed.mode),
             owner=owner,
             epoch=epoch,
+            image_digest=snapshot.pin(spec.ref, lane=state.lane, platform=context.platform),
         )
 
     def _check(self, spec: ProcessorSpec, resolved: Resolved) -> None:

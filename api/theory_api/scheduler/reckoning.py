@@ -169,7 +169,9 @@ def _above(job: Order, usage: Mapping[str, int]) -> dict[str, int]:
 
 def _stable(job: Order) -> dict[str, str]:
     """Receipt fields that the request fixes."""
+    pinned = {} if job.image_digest is None else {"image_digest": job.image_digest}
     return {
+        **pinned,
         "execution_id": job.execution_id,
         "processor_ref": job.ref,
         "env_fingerprint": job.fingerprint,

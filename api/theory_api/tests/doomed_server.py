@@ -266,6 +266,8 @@ def seams(settings: Settings, fuse: Fuse, *, inside: bool) -> Seams:
         return cast("Store", DoomedTruth(store, fuse))
 
     def adapter(process: Adapter, intakes: Intakes) -> Adapter:
+        if process.name != "process":
+            return process
         if inside:
             return cast("Adapter", DoomedAdapter(Inside(cast("MemoryIntakes", intakes)), fuse))
         return cast("Adapter", DoomedAdapter(process, fuse))

@@ -6,6 +6,9 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from theory_api.adapters.docker.engine import Engine as DockerEngine
+from theory_api.adapters.docker.images import Images
+from theory_api.adapters.docker.transport import LocalWsAdapter
 from theory_api.adapters.files.disk import Disk
 from theory_api.adapters.files.home import Home, open_shard
 from theory_api.adapters.memory.intakes import MemoryIntakes
@@ -99,13 +102,24 @@ class Site:
             secret=self.secret,
             may_start=may_start,
         )
+        docker = DockerEngine(settings.docker_host)
+        local = LocalWsAdapter(
+            engine=docker,
+            images=Images(docker, registry=settings.image_registry, platform=settings.platform),
+            snapshots=self.snapshots,
+            intakes=intakes,
+            home=place.root,
+            secret=self.secret,
+            may_start=may_start,
+        )
+        adapters = (self.seams.adapter(made, intakes) for made in (process, local))
         context = Context(
             world=self.read,
             artifacts=self.artifacts,
             scratch=scratch,
             intakes=intakes,
             snapshots=self.snapshots,
-            adapters=_selectable(settings, self.seams.adapter(process, intakes)),
+            adapters=_selectable(settings, *adapters),
             clock=self.clock,
             platform=settings.platform,
             default_adapter=settings.run_target,

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -15,35 +14,21 @@ import structlog
 
 from theory_api.adapters.process import kin
 from theory_api.adapters.process.environment import Environments
-from theory_api.adapters.process.places import Place, Places, runtime_root
 from theory_api.adapters.process.resolver import Resolver
 from theory_api.adapters.process.supervisor import CONFIRM_S, Supervisor
+from theory_api.adapters.run_v1 import calling
+from theory_api.adapters.run_v1.calling import coded, failed
 from theory_api.adapters.run_v1.client import RunClient, dial_socket, send_control
 from theory_api.adapters.run_v1.gateway import UPLOAD_URL, Gateway, GatewayServer
 from theory_api.adapters.run_v1.health import HealthPace, await_healthy
+from theory_api.adapters.run_v1.places import Place, Places, runtime_root
 from theory_api.ports.adapter import FrameSink, Measurement, Standing
 from theory_api.ports.intake import Intakes
-from theory_core import ERROR_CODES, LIMITS, TheoryError, error_envelope, loads_strict
+from theory_core import TheoryError
 
 log = structlog.get_logger(__name__)
 
 SIGKILLED: Final = -9
-
-_PAYLOAD: Final = frozenset(
-    {
-        "schema",
-        "ref",
-        "mode",
-        "inputs",
-        "write_prefix",
-        "env_fingerprint",
-        "expected_oci",
-        "registry_snapshot",
-        "timeout_s",
-        "secrets",
-        "traceparent",
-    }
-)
 
 
 class EnvironmentSource(Protocol):
@@ -142,19 +127,19 @@ class ProcessWsAdapter:
         """Run the payload in a process of its own and return its envelope."""
         name = payload["execution_id"]
         if name in self._live and not self._live[name].ended.is_set():
-            return _failed(payload, _error("ERR_ADAPTER_INVOCATION", "running already"))
+            return failed(payload, coded("ERR_ADAPTER_INVOCATION", "running already"))
         live = self._live[name] = _Live(self._places.of(name))
         facts = {"execution_id": name, "processor_ref": ref, "adapter": self.name}
         log.info("adapter.invoke", **facts, mode=payload["mode"])
         try:
             envelope = await self._invoke(live, ref, payload, timeout_s, expected_oci, on_frame)
         except TheoryError as error:
-            told = _error("ERR_CANCELLED") if live.cancelled else error
-            envelope = _failed(payload, told, _tail(live))
+            told = coded("ERR_CANCELLED") if live.cancelled else error
+            envelope = failed(payload, told, _tail(live))
         finally:
             live.ended.set()
         if not live.gone:
-            envelope = _failed(payload, _error("ERR_ORPHANED", "still running"), _tail(live))
+            envelope = failed(payload, coded("ERR_ORPHANED", "still running"), _tail(live))
         log.info("adapter.complete", **facts, status=envelope["status"])
         return envelope
 
@@ -173,17 +158,24 @@ class ProcessWsAdapter:
         secrets = self._secrets(payload)
         await asyncio.to_thread(self._places.make, name, secrets)
         if live.cancelled:
-            raise _error("ERR_CANCELLED")
+            raise coded("ERR_CANCELLED")
         if not self._may_start():
             # Law: asked after the mark. A successor that saw no mark came before this answer.
-            raise _error("ERR_HEALTH", "the shard may be another scheduler's by now")
+            raise coded("ERR_HEALTH", "the shard may be another scheduler's by now")
         live.door = Gateway(name, self._intakes, expires_in_s=timeout_s + self._pace.overtime_s)
         gateway = await _open_gateway(live.place, live.door)
         try:
             live.supervisor = _start(
                 python, folder / "main.py", live.place, hidden=tuple(secrets.values())
             )
-            request = self._request(payload, live.place, timeout_s, expected_oci)
+            upload = {"url": UPLOAD_URL, "headers": {}, "socket": live.place.io_socket}
+            request = calling.request(
+                payload,
+                timeout_s=timeout_s,
+                overtime_s=self._pace.overtime_s,
+                expected_oci=expected_oci,
+                upload=upload,
+            )
             return await self._converse(live, request, name, on_frame, timeout_s)
         finally:
             # Ended here whatever happened, a cancelled caller included.
@@ -201,7 +193,7 @@ class ProcessWsAdapter:
         """Talk to the child up to its result; its death and the clock can end that before."""
         supervisor = live.supervisor
         if supervisor is None:
-            raise _error("ERR_ADAPTER_INVOCATION", "not started")
+            raise coded("ERR_ADAPTER_INVOCATION", "not started")
         ooms = _oom_kills()
         transport = httpx.AsyncHTTPTransport(uds=live.place.run_socket)
         try:
@@ -215,13 +207,13 @@ class ProcessWsAdapter:
                     request, on_frame=on_frame, expected_oci=request.get("expected_oci")
                 )
         except TimeoutError as error:
-            raise _error("ERR_TIMEOUT", "adapter") from error
+            raise coded("ERR_TIMEOUT", "adapter") from error
         except TheoryError as error:
             if not supervisor.exited.done() or error.code not in {"ERR_WS_CLOSE", "ERR_WS_TIMEOUT"}:
                 raise
             out_of_memory = supervisor.code == SIGKILLED and _oom_kills() > ooms
             told = "ERR_OOM" if out_of_memory else "ERR_INTERNAL"
-            raise _error(told, f"runtime ended with {supervisor.code}") from error
+            raise coded(told, f"runtime ended with {supervisor.code}") from error
 
     async def _end(self, live: _Live) -> None:
         """End the child and everything that may be left of it."""
@@ -229,28 +221,6 @@ class ProcessWsAdapter:
             dead = await live.supervisor.end(grace_s=self._pace.exit_s)
             rest = await asyncio.to_thread(kin.kill, live.place.folder, within_s=CONFIRM_S)
             live.gone = dead and rest
-
-    def _request(
-        self,
-        payload: Mapping[str, Any],
-        place: Place,
-        timeout_s: float,
-        expected_oci: str | None,
-    ) -> dict[str, Any]:
-        """The payload as it travels: its members alone, with the way back."""
-        request = {name: value for name, value in payload.items() if name in _PAYLOAD}
-        request["timeout_s"] = max(1, int(timeout_s))
-        if expected_oci is not None:
-            request["expected_oci"] = expected_oci
-        expires = datetime.now(UTC) + timedelta(seconds=timeout_s + self._pace.overtime_s)
-        request["upload"] = {
-            "url": UPLOAD_URL,
-            "headers": {},
-            "socket": place.io_socket,
-            "expires_at": expires.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "max_bytes": LIMITS["output_bytes"],
-        }
-        return request
 
     def _secrets(self, payload: Mapping[str, Any]) -> dict[str, str]:
         """Law: no secret is looked up but in mode real, and none that was not declared."""
@@ -333,14 +303,14 @@ async def _open_gateway(place: Place, gateway: Gateway) -> GatewayServer:
     try:
         return await GatewayServer.open(Path(place.io_socket), gateway)
     except OSError as error:
-        raise _error("ERR_ADAPTER_INVOCATION", "gateway") from error
+        raise coded("ERR_ADAPTER_INVOCATION", "gateway") from error
 
 
 def _start(python: Path, main_file: Path, place: Place, *, hidden: tuple[str, ...]) -> Supervisor:
     try:
         return Supervisor.start(python, main_file, place.folder, hidden=hidden)
     except OSError as error:
-        raise _error("ERR_ADAPTER_INVOCATION", "spawn") from error
+        raise coded("ERR_ADAPTER_INVOCATION", "spawn") from error
 
 
 def _unheard(_sentence: str) -> None:
@@ -349,27 +319,6 @@ def _unheard(_sentence: str) -> None:
 
 def _tail(live: _Live) -> str:
     return "" if live.supervisor is None else live.supervisor.tail()
-
-
-def _error(code: str, reason: str = "") -> TheoryError:
-    summary = ERROR_CODES[code].summary
-    return TheoryError(code, f"{summary}: {reason}" if reason else summary)
-
-
-def _failed(payload: Mapping[str, Any], error: TheoryError, tail: str = "") -> Mapping[str, Any]:
-    """The error envelope of a run whose processor could not tell its own."""
-    summary = ERROR_CODES[error.code].summary
-    # The words of an environment that could not be made are about this machine.
-    told = error.message.startswith(summary) and error.code != "ERR_UNAVAILABLE"
-    text = error_envelope(
-        payload["execution_id"],
-        error.code,
-        env_fingerprint=payload["env_fingerprint"],
-        reason=error.message if told else None,
-        stderr_tail=tail or None,
-    )
-    envelope: Mapping[str, Any] = loads_strict(text)
-    return envelope
 
 
 def _oom_kills() -> int:

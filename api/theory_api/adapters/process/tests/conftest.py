@@ -20,8 +20,8 @@ from theory_api.adapters.memory.artifacts import MemoryArtifacts
 from theory_api.adapters.memory.intakes import MemoryIntakes
 from theory_api.adapters.process import ProcessPace, ProcessWsAdapter, folder_resolver
 from theory_api.adapters.process.kin import find
-from theory_api.adapters.process.places import runtime_root
 from theory_api.adapters.run_v1.health import HealthPace
+from theory_api.adapters.run_v1.places import runtime_root
 from theory_api.ports.intake import InputArtifact
 from theory_core import canonicalize, digest, loads_strict
 

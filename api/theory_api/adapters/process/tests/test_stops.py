@@ -14,8 +14,8 @@ import pytest
 
 from theory_api.adapters.process import kin
 from theory_api.adapters.process.kin import find
-from theory_api.adapters.process.places import runtime_root
 from theory_api.adapters.process.tests.conftest import Bench, until
+from theory_api.adapters.run_v1.places import runtime_root
 from theory_api.ports.adapter import Standing
 from theory_core import TheoryError
 

@@ -18,12 +18,19 @@ SOCKET_BYTES: Final = 103
 
 _PRIVATE: Final = 0o700
 _SECRET: Final = 0o600
+_ANYBODY: Final = 0o777
+_LISTABLE: Final = 0o755
+_READABLE: Final = 0o444
 
 
-def runtime_root(home: Path) -> Path:
+def runtime_root(home: Path, kind: str = "") -> Path:
     """The short folder of a home: the same for every process that works on it."""
-    name = digest(os.fsencode(home.resolve())).removeprefix("b3:")[:12]
-    return Path("/tmp") / f"theory-{os.getuid()}-{name}"  # noqa: S108 - checked before use
+    return Path("/tmp") / f"theory-{os.getuid()}-{home_name(home)}{kind}"  # noqa: S108 - checked
+
+
+def home_name(home: Path) -> str:
+    """What a home is called where its path would be too long."""
+    return digest(os.fsencode(home.resolve())).removeprefix("b3:")[:12]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +57,15 @@ class Places:
     """Makes and removes the places of executions; every call does IO and belongs in a thread.
 
     The root is there as long as an execution is in it; the lock keeps the last one to go and the
-    next one to come apart.
+    next one to come apart. In a `shared` place another user works too, to whom the folder is given
+    by other means than its path: the root stays private.
     """
 
-    def __init__(self, *, root: Path, marks: Path) -> None:
+    def __init__(self, *, root: Path, marks: Path, shared: bool = False) -> None:
         self._lock = threading.Lock()
         self._root = root
         self._marks = marks
+        self._shared = shared
 
     def of(self, execution_id: str) -> Place:
         """The places of an execution, whether there or not."""
@@ -76,14 +85,39 @@ class Places:
                 _sync(self._marks.parent)
             _touch_durably(place.mark)
             with self._lock:
-                _make_private(self._root)
+                make_private(self._root)
                 shutil.rmtree(place.folder, ignore_errors=True)
                 place.folder.mkdir(mode=_PRIVATE)
             if secrets:
-                _write_secrets(place.folder / "secrets", secrets)
+                _write_secrets(place.folder / "secrets", secrets, shared=self._shared)
+            if self._shared:
+                place.folder.chmod(_ANYBODY)
         except OSError as error:
             raise _storage("the folder of a run cannot be made") from error
         return place
+
+    def note(self, execution_id: str, text: str) -> None:
+        """Write into the mark what its successor has to know; raises `TheoryError`."""
+        try:
+            _touch_durably(self.of(execution_id).mark, text)
+        except OSError as error:
+            raise _storage("the mark of a run cannot be written") from error
+
+    def noted(self, execution_id: str) -> str:
+        """What `note` wrote; empty if nothing was, or the execution has no mark."""
+        try:
+            return self.of(execution_id).mark.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise _storage("the mark of a run cannot be read") from error
+
+    def close(self, execution_id: str) -> None:
+        """Let nobody else make anything in a shared folder any more; raises `TheoryError`."""
+        try:
+            self.of(execution_id).folder.chmod(_LISTABLE)
+        except OSError as error:
+            raise _storage("the folder of a run cannot be closed") from error
 
     def is_marked(self, execution_id: str) -> bool:
         """Whether the execution was begun and not released."""
@@ -116,7 +150,7 @@ class Places:
             raise _storage("the folder of a run cannot be removed") from error
 
 
-def _make_private(folder: Path) -> None:
+def make_private(folder: Path) -> None:
     """Law: nobody else can have put anything into the folder, or replaced it."""
     folder.mkdir(mode=_PRIVATE, exist_ok=True)
     facts = folder.lstat()
@@ -125,9 +159,12 @@ def _make_private(folder: Path) -> None:
         raise _storage("the folder for runs belongs to somebody else")
 
 
-def _touch_durably(file: Path) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, _SECRET)
+def _touch_durably(file: Path, text: str = "") -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_TRUNC
+    descriptor = os.open(file, flags, _SECRET)
     try:
+        if text:
+            os.write(descriptor, text.encode())
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -143,12 +180,16 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _write_secrets(folder: Path, secrets: dict[str, str]) -> None:
+def _write_secrets(folder: Path, secrets: dict[str, str], *, shared: bool) -> None:
     folder.mkdir(mode=_PRIVATE)
     for name, value in secrets.items():
         descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _SECRET)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(value)
+        if shared:
+            (folder / name).chmod(_READABLE)
+    if shared:
+        folder.chmod(_LISTABLE)
 
 
 def _storage(sentence: str) -> TheoryError:

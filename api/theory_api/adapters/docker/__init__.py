@@ -1,0 +1,1 @@
+"""Processors as hardened containers of a Docker engine on this machine."""

@@ -1,0 +1,235 @@
+"""The Docker engine behind its official SDK: calls in threads, each with an end, errors by code."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import structlog
+
+from theory_api.adapters.run_v1.calling import coded
+from theory_core import TheoryError
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+log = structlog.get_logger(__name__)
+
+Answer = TypeVar("Answer")
+
+ANSWER_S: Final = 30.0
+"""For an engine to answer; a stop or a pull says its own."""
+PULL_S: Final = 600.0
+
+_LATE_S: Final = 5.0
+_THREADS: Final = 8
+_ABSENT: Final = 404
+_GONE: Final = frozenset({304, 404, 409})
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that the engine has."""
+
+    id: str
+    """`sha256:…` of its configuration."""
+    platform: str
+    digests: tuple[str, ...]
+    """`sha256:…` of every manifest under which it was pulled or pushed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a container stands."""
+
+    running: bool
+    code: int
+    out_of_memory: bool
+    pid: int
+
+
+class Engine:
+    """One engine. Nothing is imported and nothing connected before the first call.
+
+    `host` is its address, empty for the environment's own; raises `TheoryError` `ERR_DOCKER` from
+    every method when there is no answer or a refusal.
+    """
+
+    def __init__(self, host: str = "") -> None:
+        self._host = host
+        self._client: APIClient | None = None
+        self._making = threading.Lock()
+        self._threads: ThreadPoolExecutor | None = None
+
+    async def call(
+        self, work: Callable[[APIClient], Answer], *, within_s: float = ANSWER_S
+    ) -> Answer:
+        """Do something with the client in a thread; the thread's own end comes a little later."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="docker")
+        loop = asyncio.get_running_loop()
+        done = loop.run_in_executor(self._threads, self._guarded, work)
+        try:
+            async with asyncio.timeout(within_s + _LATE_S):
+                return await done
+        except TimeoutError as error:
+            raise coded("ERR_DOCKER", "the engine does not answer") from error
+
+    def _guarded(self, work: Callable[[APIClient], Answer]) -> Answer:
+        """The one place where the SDK's exceptions become codes."""
+        import docker.errors  # noqa: PLC0415 - only who uses an engine pays for its client
+        from requests import RequestException  # noqa: PLC0415 - as above
+
+        try:
+            return work(self._connected())
+        except docker.errors.APIError as error:
+            raise refused(error.status_code, str(error.explanation or "")) from error
+        except (docker.errors.DockerException, RequestException, OSError) as error:
+            raise coded("ERR_DOCKER", "no engine answers") from error
+
+    def _connected(self) -> APIClient:
+        from docker import APIClient  # noqa: PLC0415 - as above
+
+        with self._making:
+            if self._client is None:
+                host = self._host or None
+                self._client = APIClient(base_url=host, version="auto", timeout=int(ANSWER_S))
+            return self._client
+
+    def close(self) -> None:
+        """Let go of the engine; calls under way end by themselves."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._client is not None:
+            self._client.close()
+
+    # -- images -----------------------------------------------------------------------------
+
+    async def image(self, reference: str) -> Image | None:
+        """The image of a reference, if the engine has it."""
+        try:
+            found = await self.call(lambda client: client.inspect_image(reference))  # type: ignore[no-untyped-call]
+        except TheoryError as error:
+            if error.detail.get("status") == _ABSENT:
+                return None
+            raise
+        digests = tuple(name.rpartition("@")[2] for name in found.get("RepoDigests") or ())
+        return Image(found["Id"], found["Architecture"], digests)
+
+    async def pull(self, repository: str, digest: str) -> None:
+        """Get an image by its digest; raises `ERR_IMAGE_NOT_FOUND` or `ERR_IMAGE_PULL`."""
+
+        def work(client: APIClient) -> list[Mapping[str, Any]]:
+            return list(client.pull(repository, tag=digest, stream=True, decode=True))
+
+        try:
+            said = await self.call(work, within_s=PULL_S)
+        except TheoryError as error:
+            absent = error.detail.get("status") == _ABSENT
+            code = "ERR_IMAGE_NOT_FOUND" if absent else "ERR_IMAGE_PULL"
+            raise coded(code, digest) from error
+        told = " ".join(str(line["error"]) for line in said if "error" in line)
+        if told:
+            absent = "not found" in told or "manifest unknown" in told
+            raise coded("ERR_IMAGE_NOT_FOUND" if absent else "ERR_IMAGE_PULL", digest)
+
+    async def load(self, archive: Path) -> None:
+        """Have the engine take an archive in."""
+
+        def work(client: APIClient) -> None:
+            with archive.open("rb") as stream:
+                for line in client.load_image(stream):  # type: ignore[no-untyped-call]
+                    if "error" in line:
+                        raise coded("ERR_DOCKER", "the archive was not taken")
+
+        await self.call(work, within_s=PULL_S)
+
+    # -- containers ---------------------------------------------------------------------------
+
+    async def create(self, name: str, request: Mapping[str, Any]) -> str:
+        """Create a container and answer its id."""
+
+        def work(client: APIClient) -> str:
+            made: Mapping[str, Any] = client.create_container_from_config(dict(request), name)  # type: ignore[no-untyped-call]
+            return str(made["Id"])
+
+        return await self.call(work)
+
+    async def start(self, container: str) -> None:
+        """Start a container."""
+        await self.call(lambda client: client.start(container))
+
+    async def state(self, container: str) -> Ended | None:
+        """How a container stands; None if there is none."""
+        try:
+            found = await self.call(lambda client: client.inspect_container(container))
+        except TheoryError as error:
+            if error.detail.get("status") == _ABSENT:
+                return None
+            raise
+        state = found["State"]
+        return Ended(state["Running"], state["ExitCode"], state["OOMKilled"], state["Pid"])
+
+    async def stop(self, container: str, *, grace_s: int) -> None:
+        """Ask a container to end, and kill it after the grace; one that is gone has ended."""
+        await self._unless_gone(
+            lambda client: client.stop(container, timeout=grace_s), within_s=grace_s + ANSWER_S
+        )
+
+    async def remove(self, container: str) -> None:
+        """Kill and remove a container with everything of it; idempotent."""
+        await self._unless_gone(
+            lambda client: client.remove_container(container, v=True, force=True)
+        )
+
+    async def _unless_gone(
+        self, work: Callable[[APIClient], object], *, within_s: float = ANSWER_S
+    ) -> None:
+        try:
+            await self.call(work, within_s=within_s)
+        except TheoryError as error:
+            if error.detail.get("status") not in _GONE:
+                raise
+
+    async def containers(self, labels: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
+        """Containers with these labels, those that ended included."""
+        wanted = [f"{name}={value}" if value else name for name, value in labels.items()]
+        return await self.call(
+            lambda client: client.containers(all=True, filters={"label": wanted})
+        )
+
+    async def tail(self, container: str, *, lines: int) -> bytes:
+        """The last lines that a container wrote; nothing where the engine does not say."""
+
+        def work(client: APIClient) -> bytes:
+            said: bytes = client.logs(container, stdout=True, stderr=True, tail=lines)
+            return said
+
+        try:
+            return await self.call(work)
+        except TheoryError as error:
+            log.warning("adapter.container.log", code=error.code, reason=error.message)
+            return b""
+
+    async def cpu_ms(self, container: str) -> int | None:
+        """Processor time of a running container, by the engine's own account."""
+
+        def work(client: APIClient) -> int | None:
+            stats = client.stats(container, stream=False, one_shot=True)
+            used = stats.get("cpu_stats", {}).get("cpu_usage", {}).get("total_usage", 0)
+            return int(used) // 1_000_000 or None
+
+        return await self.call(work)
+
+
+def refused(status: int | None, explanation: str) -> TheoryError:
+    """What the engine's refusal is; its words are about this machine and stay in the log."""
+    if status not in _GONE:
+        log.warning("error.ERR_DOCKER", status=status, reason=explanation[:500])
+    error = coded("ERR_DOCKER", f"refused with {status}")
+    return TheoryError(error.code, error.message, {"status": status or 0})

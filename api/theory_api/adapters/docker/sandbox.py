@@ -1,0 +1,132 @@
+"""The whole create request of a container: everything that a processor may and may not do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from theory_api.adapters.run_v1.calling import coded
+
+INSIDE: Final = "/run/theory"
+"""Where the folder of an execution is mounted."""
+WORK: Final = f"{INSIDE}/work"
+USER: Final = "10001:10001"
+PIDS: Final = 256
+LABEL_HOME: Final = "theory.home"
+LABEL_EXECUTION: Final = "theory.execution"
+LABEL_WARM: Final = "theory.warm"
+LABEL_REF: Final = "theory.ref"
+STOP_S: Final = 5
+"""Between the request to stop and the kill."""
+
+_FILES: Final = 1024
+_TMP: Final = "rw,noexec,nosuid,nodev,size={size},mode=1777"
+_LEAST_MEMORY: Final = 64 << 20
+_POWERS: Final = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40}
+_BILLION: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a container may use, as its registry spec declares it."""
+
+    cpu: str
+    """Processors, e.g. `1` or `0.5`."""
+    memory: str
+    """E.g. `1Gi`; all of it, files in memory included."""
+    egress: bool = False
+    """Whether it may open connections."""
+
+    @property
+    def nano_cpus(self) -> int:
+        """Processors in units of the engine."""
+        try:
+            return int(Decimal(self.cpu) * _BILLION)
+        except InvalidOperation as error:
+            raise coded("ERR_ADAPTER_INVOCATION", "cpu") from error
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory in bytes."""
+        number, power = self.memory, 0
+        for unit, bits in _POWERS.items():
+            if self.memory.endswith(unit):
+                number, power = self.memory.removesuffix(unit), bits
+        if not (number.isascii() and number.isdigit()):
+            raise coded("ERR_ADAPTER_INVOCATION", "memory")
+        return max(int(number) << power, _LEAST_MEMORY)
+
+
+def create_request(
+    *,
+    image_id: str,
+    image_digest: str | None,
+    folder: str,
+    limits: Limits,
+    labels: Mapping[str, str],
+    network: str,
+) -> dict[str, Any]:
+    """The body of the engine's `POST /containers/create`.
+
+    Law: the image by its id, no capability, no new privilege, a root that cannot be written, no
+    network unless the spec says egress, one bind: the folder of the execution. `folder` is on the
+    engine's machine.
+    """
+    arguments = ["--serve", INSIDE]
+    if image_digest is not None:
+        arguments += ["--image-digest", image_digest]
+    memory = limits.memory_bytes
+    return {
+        "Image": image_id,
+        "Cmd": arguments,
+        "User": USER,
+        "Env": [],
+        "Tty": False,
+        "OpenStdin": False,
+        "AttachStdin": False,
+        "AttachStdout": False,
+        "AttachStderr": False,
+        "NetworkDisabled": not limits.egress,
+        "StopTimeout": STOP_S,
+        "Healthcheck": {"Test": ["NONE"]},
+        "Labels": dict(labels),
+        "HostConfig": {
+            "Binds": [f"{folder}:{INSIDE}:rw"],
+            "Tmpfs": {
+                "/tmp": _TMP.format(size=memory // 4),  # noqa: S108 - the container's own
+                WORK: _TMP.format(size=memory // 2),
+            },
+            "NetworkMode": network if limits.egress else "none",
+            "Privileged": False,
+            "ReadonlyRootfs": True,
+            "CapAdd": [],
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges:true"],
+            "IpcMode": "private",
+            "PidMode": "",
+            "UTSMode": "",
+            "CgroupnsMode": "private",
+            "Init": True,
+            "Memory": memory,
+            "MemorySwap": memory,
+            "NanoCpus": limits.nano_cpus,
+            "PidsLimit": PIDS,
+            "Ulimits": [
+                {"Name": "nofile", "Soft": _FILES, "Hard": _FILES},
+                {"Name": "core", "Soft": 0, "Hard": 0},
+            ],
+            "OomKillDisable": False,
+            "PublishAllPorts": False,
+            "PortBindings": {},
+            "Devices": [],
+            "VolumesFrom": [],
+            "RestartPolicy": {"Name": "no"},
+            "AutoRemove": False,
+            "LogConfig": {
+                "Type": "local",
+                "Config": {"max-size": "1m", "max-file": "1", "compress": "false"},
+            },
+        },
+    }
