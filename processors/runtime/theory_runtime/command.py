@@ -24,7 +24,12 @@ def main(main_file: str, arguments: Sequence[str] | None = None) -> int:
             from theory_runtime import service  # noqa: PLC0415 - only a server needs websockets
 
             return service.main(
-                file, told.serve, lifeline=told.lifeline, image_digest=told.image_digest
+                file,
+                told.serve,
+                lifeline=told.lifeline,
+                image_digest=told.image_digest,
+                listen=told.listen,
+                only_mode=told.only_mode,
             )
         if told.payload is None or told.out is None:
             parser.error("--payload FILE and --out DIR belong together")
@@ -49,5 +54,17 @@ def _parser() -> argparse.ArgumentParser:
         "--secrets", type=Path, metavar="DIR", help="a folder with one file per secret, for real"
     )
     parser.add_argument("--image-digest", metavar="SHA256", help="digest of the image this runs in")
+    parser.add_argument(
+        "--listen", type=_address, metavar="HOST:PORT", help="serve on TCP besides the socket"
+    )
+    parser.add_argument(
+        "--only-mode", choices=("mock", "real"), help="refuse runs of the other mode"
+    )
     parser.add_argument("--lifeline", type=int, help=argparse.SUPPRESS)
     return parser
+
+
+def _address(text: str) -> tuple[str, int]:
+    """Host and port; raises `ValueError`, which the parser turns into usage."""
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)

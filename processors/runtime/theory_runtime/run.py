@@ -41,6 +41,8 @@ class Place:
     secrets_dir: Path | None = None
     image_digest: str | None = None
     """Digest of the image that this is, where there is one."""
+    only_mode: str | None = None
+    """The one mode that is run here; None for both."""
     grace_s: float = child.GRACE_S
     confirm_s: float = child.CONFIRM_S
     verbose: bool = False
@@ -151,6 +153,11 @@ class Run:
         expected = self.order.expected_oci
         if expected is not None and expected != self._place.image_digest:
             raise fault("ERR_REGISTRY_MISMATCH", "image_digest")
+        for name in self.order.secrets:
+            # Asked first: a place that has none says so, whatever else it would refuse.
+            self._vault.read(name)
+        if self._place.only_mode not in {None, self.order.mode}:
+            raise fault("ERR_MODE_INVALID", "only_" + str(self._place.only_mode))
 
     async def _work(self, work_dir: Path) -> Mapping[str, Any]:
         """Start the worker, watch it, end it with all of its kin, and read how it went."""

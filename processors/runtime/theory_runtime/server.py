@@ -1,18 +1,21 @@
 """The server of a processor: `/healthz`, `/run`, and the runs behind them."""
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import Mapping
 from typing import Any, Final
 
 from websockets.asyncio.server import ServerConnection, unix_serve
+from websockets.asyncio.server import serve as tcp_serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from theory_core import LIMITS, RUN_SUBPROTOCOL
 from theory_runtime import guard
+from theory_runtime.entrance import entrance
 from theory_runtime.fault import fault
 from theory_runtime.kin import Brood
 from theory_runtime.order import Order
@@ -92,8 +95,10 @@ class Runs:
             run.stop(fault("ERR_CANCELLED"), at_once=True)
 
 
-async def serve(place: Place, *, lifeline: int | None = None) -> None:
-    """Serve on `run.sock` in the place's folder until told to end.
+async def serve(
+    place: Place, *, lifeline: int | None = None, listen: tuple[str, int] | None = None
+) -> None:
+    """Serve on `run.sock` in the place's folder, and on `listen` if given, until told to end.
 
     That is SIGTERM or SIGINT, or the end of the process that holds the other end of `lifeline`.
     """
@@ -110,19 +115,22 @@ async def serve(place: Place, *, lifeline: int | None = None) -> None:
     async def handle(connection: ServerConnection) -> None:
         await Session(connection, runs.open, image_digest=digest).serve()
 
-    server = await unix_serve(
-        handle,
-        str(place.folder / SOCKET),
-        process_request=lambda connection, request: _answer(connection, request, digest),
-        select_subprotocol=_select,
-        compression=None,
-        max_size=LIMITS["frame_bytes"],
-        ping_interval=_PING_S,
-        ping_timeout=_PING_S,
-        close_timeout=_CLOSE_S,
-        server_header=None,
-    )
-    async with server:
+    options: dict[str, Any] = {
+        "create_connection": entrance(runs.open, image_digest=digest),
+        "process_request": lambda connection, request: _answer(connection, request, digest),
+        "select_subprotocol": _select,
+        "compression": None,
+        "max_size": LIMITS["frame_bytes"],
+        "ping_interval": _PING_S,
+        "ping_timeout": _PING_S,
+        "close_timeout": _CLOSE_S,
+        "server_header": None,
+    }
+    async with contextlib.AsyncExitStack() as servers:
+        socket = str(place.folder / SOCKET)
+        await servers.enter_async_context(await unix_serve(handle, socket, **options))
+        if listen is not None:
+            await servers.enter_async_context(await tcp_serve(handle, *listen, **options))
         await ending.wait()
         await _wind_up(runs, orphaned)
 

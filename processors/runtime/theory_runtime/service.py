@@ -8,7 +8,15 @@ from theory_runtime.order import own_ref
 from theory_runtime.run import Place
 
 
-def main(main_file: Path, folder: Path, *, lifeline: int | None, image_digest: str | None) -> int:
+def main(
+    main_file: Path,
+    folder: Path,
+    *,
+    lifeline: int | None,
+    image_digest: str | None,
+    listen: tuple[str, int] | None = None,
+    only_mode: str | None = None,
+) -> int:
     """Serve until told to end; secrets, if there are any, lie in `{folder}/secrets`."""
     folder = folder.resolve()
     secrets_dir = folder / "secrets"
@@ -18,6 +26,7 @@ def main(main_file: Path, folder: Path, *, lifeline: int | None, image_digest: s
         folder=folder,
         secrets_dir=secrets_dir if secrets_dir.is_dir() else None,
         image_digest=image_digest,
+        only_mode=only_mode,
     )
-    asyncio.run(server.serve(place, lifeline=lifeline))
+    asyncio.run(server.serve(place, lifeline=lifeline, listen=listen))
     return 0

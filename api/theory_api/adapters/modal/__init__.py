@@ -1,0 +1,1 @@
+"""Modal: processors that were deployed there, found and deployed through its SDK."""

@@ -1,0 +1,75 @@
+"""Deploys, finds and stops apps through Modal's SDK."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from theory_api.adapters.modal.app import FUNCTIONS, Layout, build
+from theory_api.adapters.modal.endpoints import address
+from theory_api.adapters.modal.sdk import DEPLOY_S, ModalSdk
+from theory_api.adapters.run_v1.calling import coded
+from theory_api.domain.deployment import Deployment
+from theory_api.ports.deployer import Deployed
+from theory_core import TheoryError
+
+
+class ModalDeployer:
+    """See `theory_api.ports.deployer.Deployer`."""
+
+    def __init__(self, sdk: ModalSdk, *, layout: Layout | None = None) -> None:
+        self._sdk = sdk
+        self._layout = layout
+
+    async def deploy(self, deployment: Deployment) -> Deployed:
+        """Deploy both functions under the app's name."""
+        environment = self._sdk.environment
+
+        async def send(client: Any) -> None:  # noqa: ANN401 - the SDK's client
+            app = build(deployment, environment=environment, layout=self._layout)
+            await app.deploy.aio(environment_name=environment, client=client)
+
+        await self._sdk.call(deployment.app, send, within_s=DEPLOY_S)
+        return await self.find(deployment.app)
+
+    async def find(self, app: str) -> Deployed:
+        """The app's functions that have an address."""
+        urls = {}
+        for function in FUNCTIONS:
+            try:
+                urls[function] = await address(self._sdk, app, function)
+            except TheoryError as error:
+                if error.code != "ERR_ENDPOINT_MISSING":
+                    raise
+        if not urls:
+            raise coded("ERR_ENDPOINT_MISSING", app)
+        return Deployed(app, self._sdk.environment, urls)
+
+    async def stop(self, app: str) -> None:
+        """Stop the app; its containers end with it."""
+
+        async def end(client: Any) -> None:  # noqa: ANN401 - the SDK's client
+            found = await self._look_up(app, client)
+            await found.stop.aio(client=client)
+
+        await self._sdk.call(app, end)
+
+    async def logs(self, app: str, *, lines: int) -> AsyncIterator[str]:
+        """The last lines of all of its containers."""
+
+        async def tail(client: Any) -> list[str]:  # noqa: ANN401 - the SDK's client
+            found = await self._look_up(app, client)
+            return [entry.message async for entry in found.logs.tail(lines)]
+
+        for text in await self._sdk.call(app, tail):
+            for line in text.splitlines():
+                yield line
+
+    async def close(self) -> None:
+        """Let go of the control plane."""
+        await self._sdk.close()
+
+    async def _look_up(self, app: str, client: Any) -> Any:  # noqa: ANN401 - the SDK's own
+        from modal import App  # noqa: PLC0415 - a second of imports, for those who use it
+
+        return await App.lookup.aio(app, environment_name=self._sdk.environment, client=client)
