@@ -227,8 +227,7 @@ class Engine:
             await asyncio.wait(self._chores)
         if self._runner is not None:
             await self._runner.stop()
-        for adapter in self._context.adapters.values():
-            await adapter.close()
+        await self._close_adapters()
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.wait({self._loop})
@@ -236,6 +235,15 @@ class Engine:
             await self._keeper.last()
         if self._writer is not None:
             await self._store.release(self._shard, self._writer.epoch)
+
+    async def _close_adapters(self) -> None:
+        """Law: an adapter that cannot be closed keeps no shard from its next owner."""
+        for adapter in self._context.adapters.values():
+            try:
+                await adapter.close()
+            except Exception as error:
+                log.exception("adapter.unclosed", adapter=adapter.name)
+                self._failed(error)
 
     def _blame(self) -> None:
         """Raise the fault that stopped this engine, if one did."""
