@@ -81,7 +81,7 @@ class Router:
 
     async def start(self) -> None:
         """Own what there is to own; raises what `Ownership.start` raises."""
-        self.ownership.failed = self._failed
+        self.ownership.failed = self.fail
         self._unlisten = self._signals.listen(self._heard)
         self._polling = asyncio.create_task(self._poll())
         await self.ownership.start(self._attend)
@@ -239,7 +239,7 @@ class Router:
 
     # -- the end ----------------------------------------------------------------------------
 
-    def _failed(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """Law: a scheduler that cannot go on says so and stops; it never idles as if well."""
         if self.fault is None:
             self.fault = error
