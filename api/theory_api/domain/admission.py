@@ -10,7 +10,7 @@ from theory_api.domain.predicates import stale
 from theory_api.domain.runnable import beyond_hope, leased, why
 from theory_api.domain.state import PlanState, TransitionState
 from theory_api.domain.values import Fault
-from theory_core import TheoryError
+from theory_core import Selector, TheoryError
 
 
 def admit(state: PlanState, command: Admit) -> Decision:
@@ -18,8 +18,8 @@ def admit(state: PlanState, command: Admit) -> Decision:
 
     Laws: compare-and-swap on (`pending`, attempt): exactly one winner. `spent + reserved + ask <=
     limit` holds afterwards in every limited dimension; the ask is never shrunk. Waiting writes
-    nothing. Raises `TheoryError` `ERR_NOT_FOUND`, `ERR_CONFLICT` (not the plan's predicates, or a
-    name that another attempt has).
+    nothing. Raises `TheoryError` `ERR_NOT_FOUND`, `ERR_CONFLICT` (not the plan's predicates or
+    write set, or a name that another attempt has).
     """
     entry = _pending(state, command.transition, command.attempt)
     if entry is None:
@@ -35,8 +35,7 @@ def admit(state: PlanState, command: Admit) -> Decision:
         return draft.done()
     if why(state, command.transition) is not None:
         return Decision()
-    wanted = tuple(selector(state.plan, spec.kind, spec.path) for spec in command.write_set)
-    if leased(state, wanted) is not None:
+    if leased(state, _wanted(state, entry, command)) is not None:
         return Decision()
     asked = [(predicate.name, predicate.params) for predicate in entry.proposed.admission]
     if asked != [(verdict.name, verdict.params) for verdict in command.verdicts]:
@@ -47,6 +46,23 @@ def admit(state: PlanState, command: Admit) -> Decision:
     if any(verdict.verdict != "true" for verdict in command.verdicts):
         return Decision()
     return Decision(tuple(_admission(state, entry, command)), (Start(command.execution_id),))
+
+
+def _wanted(state: PlanState, entry: TransitionState, command: Admit) -> tuple[Selector, ...]:
+    """What the attempt leases.
+
+    Law: a lease covers what was proposed, under the attempt's own name, no more and no less;
+    whoever admits has no say in it. Raises `TheoryError` `ERR_CONFLICT`.
+    """
+    wanted = tuple(
+        selector(state.plan, spec.kind, spec.path.replace("{execution_id}", command.execution_id))
+        for spec in entry.proposed.write_set
+    )
+    expanded = [(str(one.kind), one.path.relative) for one in wanted]
+    if expanded != [(spec.kind, spec.path) for spec in command.write_set]:
+        message = "the write set is not the one that was proposed for this attempt"
+        raise TheoryError("ERR_CONFLICT", message, {"transition": command.transition})
+    return wanted
 
 
 def _pending(state: PlanState, transition: str, attempt: int) -> TransitionState | None:

@@ -146,6 +146,11 @@ class Conclude(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Enquire(Command):
+    """Change nothing: whoever owns the plan answers, or says why it refuses the plan."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancelPlan(Command):
     """Stop everything; done when every stop is confirmed."""
 

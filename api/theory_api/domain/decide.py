@@ -46,6 +46,8 @@ def decide(state: PlanState, command: cmd.Command) -> Decision:
             return orphan(state, command)
         case cmd.Conclude():
             return _conclude(state, command)
+        case cmd.Enquire():
+            return Decision()
         case _:
             return _operate(state, command)
 

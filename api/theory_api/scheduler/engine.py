@@ -104,7 +104,7 @@ class Engine:
             folding=folding,
         )
         runner = Runner(context, writer, owner=self._owner, admitting=self._admitting)
-        runner.failed = self._failed
+        runner.failed = self.fail
         runner.entitled = self.entitled
         self._writer, self._runner = writer, runner
         self._loop = asyncio.create_task(writer.run())
@@ -227,8 +227,7 @@ class Engine:
             await asyncio.wait(self._chores)
         if self._runner is not None:
             await self._runner.stop()
-        for adapter in self._context.adapters.values():
-            await adapter.close()
+        await self._close_adapters()
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.wait({self._loop})
@@ -236,6 +235,15 @@ class Engine:
             await self._keeper.last()
         if self._writer is not None:
             await self._store.release(self._shard, self._writer.epoch)
+
+    async def _close_adapters(self) -> None:
+        """Law: an adapter that cannot be closed keeps no shard from its next owner."""
+        for adapter in self._context.adapters.values():
+            try:
+                await adapter.close()
+            except Exception as error:
+                log.exception("adapter.unclosed", adapter=adapter.name)
+                self.fail(error)
 
     def _blame(self) -> None:
         """Raise the fault that stopped this engine, if one did."""
@@ -268,7 +276,7 @@ class Engine:
         if self._runner is not None:
             self._runner.touch(plan)
 
-    def _failed(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """Law: a scheduler that cannot go on says so and stops; it never idles as if well."""
         if self.fault is None:
             self.fault = error
@@ -278,13 +286,13 @@ class Engine:
     def _chore_ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None and (self._writer is None or self._writer.lost is None):
-            self._failed(error)
+            self.fail(error)
 
     def _loop_ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
             return
         error = task.exception()
         if error is not None:
-            self._failed(error)
+            self.fail(error)
         elif self._writer is not None and self._writer.lost is not None:
-            self._failed(self._writer.lost)
+            self.fail(self._writer.lost)

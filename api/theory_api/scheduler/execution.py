@@ -20,9 +20,9 @@ from theory_api.scheduler.order import Order
 from theory_api.scheduler.outcome import Note
 from theory_api.scheduler.patience import patiently
 from theory_api.scheduler.reckoning import Returned, reckon
-from theory_api.scheduler.stopping import let_go, stop
+from theory_api.scheduler.stopping import ask_to_stop, let_go, stop
 from theory_api.scheduler.trace import Trace
-from theory_core import error_envelope, loads_strict
+from theory_core import TheoryError, error_envelope, loads_strict
 
 log = structlog.get_logger(__name__)
 
@@ -138,7 +138,10 @@ async def _watched(
                 if not invoked.done():
                     run.trace.event("abandoned", confirmed=stopped)
                     patience = context.pace.meter_s
-                    return _cancelled(job) if stopped else None
+                    return _ended(job, "ERR_CANCELLED") if stopped else None
+            broken = invoked.exception()
+            if broken is not None:
+                return await _broken(context, adapter, job, broken)
             return invoked.result()
         finally:
             halted.cancel()
@@ -160,10 +163,26 @@ def _judging(context: Context, adapter: Adapter, job: Order, run: _Run) -> Judge
     return judge
 
 
-def _cancelled(job: Order) -> Mapping[str, Any]:
-    """The envelope of a run that was stopped and whose adapter never returned it."""
+async def _broken(
+    context: Context, adapter: Adapter, job: Order, error: BaseException
+) -> Mapping[str, Any] | None:
+    """The envelope of a run whose adapter raised; None when nobody knows whether it still runs.
+
+    Law: a fault of one call is that attempt's end, and no other's; what it may have left running
+    is stopped before its hold is settled.
+    """
+    code = "ERR_ADAPTER_INVOCATION" if isinstance(error, TheoryError) else "ERR_INTERNAL"
+    log.error("adapter.broken", **_labels(job), code=code, exc_info=error)
+    never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    grace = context.pace.stop_grace_s
+    stopped = await ask_to_stop(context, adapter, job.execution_id, seconds=grace, until=never)
+    return _ended(job, code) if stopped else None
+
+
+def _ended(job: Order, code: str) -> Mapping[str, Any]:
+    """The envelope of a run whose adapter never returned one."""
     envelope: Mapping[str, Any] = loads_strict(
-        error_envelope(job.execution_id, "ERR_CANCELLED", env_fingerprint=job.fingerprint)
+        error_envelope(job.execution_id, code, env_fingerprint=job.fingerprint)
     )
     return envelope
 

@@ -26,6 +26,9 @@ _STATED: Final[Mapping[str, type]] = {
 """Fields of a receipt that the request does not fix, and their types."""
 
 
+UNCALLED: Final = Fault(code="ERR_CANCELLED", message="cancelled before it was started")
+
+
 class Note(msgspec.Struct, frozen=True, kw_only=True):
     """An outcome in scratch: enough to complete the execution after a crash."""
 
@@ -85,6 +88,19 @@ def unrun(attempt: Attempting, error: Fault) -> Note:
         execution_id=attempt.execution_id,
         outcome="orphaned",
         measured=dict.fromkeys(attempt.hold, 0),
+        reported={},
+        envelope="",
+        duration_ms=0,
+        error=error,
+    )
+
+
+def unstarted(name: str, error: Fault) -> Note:
+    """The note of work that certainly never started: its hold is voided."""
+    return Note(
+        execution_id=name,
+        outcome="void",
+        measured={},
         reported={},
         envelope="",
         duration_ms=0,

@@ -140,7 +140,7 @@ class Recovery:
         state = self._writer.state(plan)
         if self._attaching and state is not None and name in state.open:
             log.info("execution.recovered", execution_id=name, outcome="attached")
-            self._runner.begin(state, name)
+            self._runner.begin(state, name, attached=True)
 
     async def _complete(self, plan: str, note: Note) -> None:
         log.info("execution.recovered", execution_id=note.execution_id, outcome=note.outcome)

@@ -20,6 +20,7 @@ from theory_api.scheduler.answer import Answer, outcome
 from theory_api.scheduler.consumer import Consumer, answered, arrival
 from theory_api.scheduler.context import PASSING
 from theory_api.scheduler.engine import Engine
+from theory_api.scheduler.enquiry import Enquiries
 from theory_api.scheduler.feed import Feed
 from theory_api.scheduler.hub import Hub
 from theory_api.scheduler.news import News
@@ -77,11 +78,12 @@ class Router:
         self._unlisten: Callable[[], None] = lambda: None
         self.fault: BaseException | None = None
         self.stopped = asyncio.Event()
+        self._enquiries = Enquiries(self._owner_s, clock, every_s=ownership.pace.ask_s)
         self._feed = Feed(read, hub, stopped=self.stopped, blame=self._blame, aside=self._aside)
 
     async def start(self) -> None:
         """Own what there is to own; raises what `Ownership.start` raises."""
-        self.ownership.failed = self._failed
+        self.ownership.failed = self.fail
         self._unlisten = self._signals.listen(self._heard)
         self._polling = asyncio.create_task(self._poll())
         await self.ownership.start(self._attend)
@@ -121,7 +123,9 @@ class Router:
 
     def _aside(self, plan: str) -> TheoryError | None:
         tenure = self.ownership.serving(shard_of(plan, self.ownership.shards))
-        return None if tenure is None else tenure.engine.aside.get(plan)
+        if tenure is None:
+            return self._enquiries.faults.get(plan)
+        return tenure.engine.aside.get(plan)
 
     @property
     def served(self) -> Served:
@@ -136,6 +140,7 @@ class Router:
         if self._polling is not None:
             self._polling.cancel()
             await asyncio.wait({self._polling})
+        await self._enquiries.stop()
 
     # -- commands ---------------------------------------------------------------------------
 
@@ -160,6 +165,9 @@ class Router:
             tenure.calls -= 1
         # What was committed was fenced; that nothing was to be done is only the owner's to say.
         return answer if answer.events or tenure.held else None
+
+    async def _owner_s(self, command: Command) -> Answer:
+        return await self._elsewhere(shard_of(command.plan, self.ownership.shards), command, None)
 
     async def _elsewhere(
         self, shard: str, command: Command, idempotency: IdempotencyRow | None
@@ -232,14 +240,20 @@ class Router:
             await self._clock.sleep(self.ownership.pace.poll_s)
             for plan in self._hub.read:
                 self._look(plan)
+            self._enquiries.look(
+                [plan for plan in self._hub.read if not self._owns(plan)], self._hub.refresh
+            )
 
     def _look(self, plan: str) -> None:
-        if self.ownership.serving(shard_of(plan, self.ownership.shards)) is None:
+        if not self._owns(plan):
             self._hub.refresh(plan)
+
+    def _owns(self, plan: str) -> bool:
+        return self.ownership.serving(shard_of(plan, self.ownership.shards)) is not None
 
     # -- the end ----------------------------------------------------------------------------
 
-    def _failed(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """Law: a scheduler that cannot go on says so and stops; it never idles as if well."""
         if self.fault is None:
             self.fault = error

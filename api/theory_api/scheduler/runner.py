@@ -23,7 +23,7 @@ from theory_api.scheduler.gathering import Gathering
 from theory_api.scheduler.inputs import InputDocuments
 from theory_api.scheduler.metering import Metering
 from theory_api.scheduler.order import order
-from theory_api.scheduler.outcome import Note, fault, unrun
+from theory_api.scheduler.outcome import UNCALLED, Note, fault, unrun, unstarted
 from theory_api.scheduler.patience import patiently
 from theory_api.scheduler.reaping import LONGEST_S, Reaper
 from theory_api.scheduler.writer import Committed, Writer
@@ -222,16 +222,16 @@ class Runner:
 
     # -- executions -------------------------------------------------------------------------
 
-    def begin(self, state: PlanState, name: str) -> None:
-        """Run an admitted execution in a task of its own."""
+    def begin(self, state: PlanState, name: str, *, attached: bool = False) -> None:
+        """Run an admitted execution in a task of its own; `attached`: it runs somewhere already."""
         self._running.add(name)
-        work = partial(self._execute, state, state.open[name])
+        work = partial(self._execute, state, state.open[name], attached=attached)
         self._spawn(self._writer.plans.trusting(state.plan, work))
 
-    async def _execute(self, state: PlanState, attempt: Attempting) -> None:
+    async def _execute(self, state: PlanState, attempt: Attempting, *, attached: bool) -> None:
         """Law: the attempt is that of the admission; the live state moves on while it runs."""
         try:
-            note = await self._run(state, attempt)
+            note = await self._run(state, attempt, attached=attached)
             if note is None:
                 self.reap(state.plan, attempt)
             else:
@@ -240,8 +240,11 @@ class Runner:
             self._halts.pop(attempt.execution_id, None)
             self._admissions.free(attempt.execution_id)
 
-    async def _run(self, state: PlanState, attempt: Attempting) -> Note | None:
-        """Execute an attempt; one whose order cannot be read any more ends without having run."""
+    async def _run(self, state: PlanState, attempt: Attempting, *, attached: bool) -> Note | None:
+        """Execute an attempt; one whose order cannot be read any more ends without having run.
+
+        Law: what was stopped before it was called is never called, and costs nothing.
+        """
         halt = self._halts.setdefault(attempt.execution_id, asyncio.Event())
         try:
             job = await patiently(
@@ -250,6 +253,8 @@ class Runner:
         except TheoryError as error:
             return unrun(attempt, fault(error))
         await self._still_ours(attempt)
+        if halt.is_set() and not attached:
+            return unstarted(attempt.execution_id, UNCALLED)
         return await execute(self._context, self._metering, job, halt)
 
     async def _still_ours(self, attempt: Attempting) -> None:

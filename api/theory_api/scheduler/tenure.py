@@ -37,6 +37,8 @@ class LeasePace:
     """How long commands may take that arrived before a hand-over."""
     poll_s: float = 0.5
     """Between two looks into the inbox, and at events of other owners, without a hint."""
+    ask_s: float = 10.0
+    """Between two questions to another owner whether a plan that is read here goes on."""
     patience_s: float = 15.0
     """How long a command waits for the owner of its plan: a takeover, and then some."""
     kept_s: float = 600.0

@@ -185,6 +185,7 @@ async def open_engine(
             engine = site.engine(SHARD, home, files.scratch)
             stack.push_async_callback(engine.stop)
             stack.push_async_callback(engine.drain)
+        files.failed = engine.fail
         await engine.start()
         await artifacts.sweep()
         yield _services(settings, engine, read, artifacts, site.snapshots, home.api_key())

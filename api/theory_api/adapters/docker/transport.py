@@ -177,9 +177,7 @@ class LocalWsAdapter:
         await asyncio.to_thread(self._places.make, name, secrets)
         if live.cancelled:
             raise coded("ERR_CANCELLED")
-        if not self._may_start():
-            # Law: asked after the mark. A successor that saw no mark came before this answer.
-            raise coded("ERR_HEALTH", "the shard may be another scheduler's by now")
+        await calling.permitted(self._may_start, lambda: live.cancelled)
         if not secrets and not kind.limits.egress:
             live.lent = await self._pool.claim(kind)
         if live.lent is not None:

@@ -86,6 +86,8 @@ class Journal:
         self._file: Path | None = None
         self._handle: int | None = None
         self._locks: dict[Path, int] = {}
+        self._theirs: set[Path] = set()
+        """Adopted files that are read as those of others: what they hold lies nowhere else yet."""
         self._queue: list[tuple[Record, asyncio.Future[None] | None]] = []
         self._flushing: asyncio.Task[None] | None = None
 
@@ -114,9 +116,17 @@ class Journal:
         """Remove a file of this process: everything in it is durable elsewhere."""
         await in_thread(partial(self._remove, file))
 
-    async def adopt(self) -> list[tuple[Path, list[Record]]]:
-        """The files of processes that are gone; they are this process's from now on."""
-        return await in_thread(self._adopt)
+    async def adopt(self, *, older_s: float = 0.0) -> list[tuple[Path, list[Record]]]:
+        """The files of processes that are gone, for this process to bring elsewhere and `take`.
+
+        A living process locks its file right after it made it, so one that lives on asks only for
+        files older than that takes.
+        """
+        return await in_thread(partial(self._adopt, older_s))
+
+    def take(self, file: Path) -> None:
+        """Count an adopted file as this process's own: what it holds can be read elsewhere."""
+        self._theirs.discard(file)
 
     async def find(self, kind: bytes, name: str) -> bytes | None:
         """The body of the newest such record in files of other processes; None without one."""
@@ -178,14 +188,16 @@ class Journal:
             log.warning("journal.gone", file=file.name)
         except OSError as error:
             raise storage(error) from error
+        self._theirs.discard(file)
         handle = self._locks.pop(file, None)
         if handle is not None:
             self._disk.close(handle)
 
-    def _adopt(self) -> list[tuple[Path, list[Record]]]:
+    def _adopt(self, older_s: float) -> list[tuple[Path, list[Record]]]:
         found = []
+        newest = f"{time.time_ns() - int(older_s * 1e9):020d}~"
         for file in sorted(self._folder.glob(f"*{SUFFIX}")):
-            if file in self._locks:
+            if file in self._locks or file.name > newest:
                 continue
             try:
                 handle = self._disk.open(file)
@@ -200,6 +212,7 @@ class Journal:
                 if error.errno not in {errno.EAGAIN, errno.EACCES}:
                     raise storage(error) from error
                 continue
+            self._theirs.add(file)
             self._locks[file] = handle
             found.append((file, list(records(_read(file)))))
         return found
@@ -225,7 +238,7 @@ class Journal:
     def _others(self) -> Iterator[Record]:
         """What files of other processes hold, in the order in which it was written."""
         for file in sorted(self._folder.glob(f"*{SUFFIX}")):
-            if file not in self._locks:
+            if file not in self._locks or file in self._theirs:
                 yield from records(_read(file))
 
     def close(self) -> None:

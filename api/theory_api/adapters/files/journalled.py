@@ -33,6 +33,9 @@ ROOM: Final = 64 * 1024 * 1024
 _PACE_S: Final = 1.0
 """Between two looks at what waits."""
 
+_ADOPT_S: Final = 30.0
+"""Between two looks for journals of processes that died beside this one."""
+
 _REST_S: Final = 15.0
 """How long files lie before they are synced: by then the system has mostly written them itself."""
 
@@ -77,6 +80,8 @@ class Overlay:
         self.blobs: dict[str, bytes] = {}
         self.notes: dict[str, bytes] = {}
         """By `{shard}/{execution id}`."""
+        self._inherited: set[str] = set()
+        """Notes that came from journals of others."""
         self.size = 0
         self._filed: set[str] = set()
         self._waiting: dict[Path, _Waiting] = {}
@@ -96,6 +101,7 @@ class Overlay:
     async def drop(self, name: str) -> None:
         """Forget a note. A crash may bring it back: its execution is settled, nobody asks."""
         known = self.notes.pop(name, None) is not None
+        self._inherited.discard(name)
         if known:
             self.journal.add(Record(DROP, name))
         if not known or name in self._filed:
@@ -113,21 +119,29 @@ class Overlay:
         elif record.kind == NOTE:
             waiting.notes.add(record.name)
             self.notes[record.name] = record.body
+            self._inherited.discard(record.name)
 
-    async def adopt(self) -> None:
-        """Bring what dead processes left in journals into files."""
-        for file, found in await self.journal.adopt():
+    async def adopt(self, *, older_s: float = 0.0) -> None:
+        """Bring what dead processes left in journals into files; see `Journal.adopt`.
+
+        Law: at every moment all of it can be read, and what this process noted since counts more.
+        """
+        for file, found in await self.journal.adopt(older_s=older_s):
             waiting = _Waiting()
             for record in found:
                 if record.kind == BLOB:
                     waiting.blobs[record.name] = record.body
+                elif record.name in self.notes and record.name not in self._inherited:
+                    continue
                 elif record.kind == NOTE:
                     self.notes[record.name] = record.body
+                    self._inherited.add(record.name)
                     waiting.notes.add(record.name)
                 elif record.kind == DROP:
                     self.notes.pop(record.name, None)
             await self._lay(file, waiting)
-        await self.settle(all_of=True)
+            self.journal.take(file)
+            log.info("journal.adopted", file=file.name, records=len(found))
 
     async def advance(self) -> None:
         """Lay what waits into files, and sync those that have lain for long enough."""
@@ -263,7 +277,8 @@ class JournalledScratch:
         name = self._named(execution_id)
         note = self._overlay.notes.get(name)
         if note is None:
-            note = await self._overlay.journal.find(NOTE, name)
+            found = await self._overlay.journal.find(NOTE, name)
+            note = self._overlay.notes.get(name, found)
         return await self._files.load(execution_id) if note is None else note
 
     async def names(self) -> tuple[str, ...]:
@@ -272,7 +287,7 @@ class JournalledScratch:
         Law: also by an owner of the shard that is gone, or stands still, and whose journal nobody
         has adopted; a note that moves meanwhile is in its file before it leaves the journal.
         """
-        known = {*self._overlay.notes, *await self._overlay.journal.noted()}
+        known = {*await self._overlay.journal.noted(), *self._overlay.notes}
         here = (name.rpartition("/") for name in known)
         noted = {name for shard, slash, name in here if shard + slash == self._shard}
         return tuple(sorted({*noted, *await self._files.names()}))
@@ -299,6 +314,16 @@ class Files:
         self.artifacts = JournalledArtifacts(overlay)
         self.scratch = JournalledScratch(overlay)
 
+        self.failed: Callable[[BaseException], None] = lambda _error: None
+        """Hears of a fault after which nothing leaves the journals any more."""
+
+    def ended(self, advancing: asyncio.Task[None]) -> None:
+        """Law: a disk that fails is waited for; any other fault stops the scheduler, loudly."""
+        error = None if advancing.cancelled() else advancing.exception()
+        if error is not None:
+            log.error("journal.stopped", exc_info=error)
+            self.failed(error)
+
     def notes(self, shard: str) -> JournalledScratch:
         """The scratch of one of several shards."""
         return JournalledScratch(self._overlay, shard)
@@ -314,9 +339,12 @@ async def open_files(home: Home, disk: Disk | None = None) -> AsyncIterator[File
     artifacts = FileArtifacts(home.artifacts, disk=disk)
     overlay = Overlay(home.journals, artifacts, _scratches(home, disk), disk)
     await overlay.adopt()
+    await overlay.settle(all_of=True)
+    files = Files(overlay)
     advancing = asyncio.create_task(_keep_advancing(overlay))
+    advancing.add_done_callback(files.ended)
     try:
-        yield Files(overlay)
+        yield files
     finally:
         advancing.cancel()
         await asyncio.wait({advancing})
@@ -344,10 +372,14 @@ def _scratches(home: Home, disk: Disk | None) -> Callable[[str], FileScratch]:
 
 async def _keep_advancing(overlay: Overlay) -> None:
     """Law: a disk that fails keeps journals where they are; what they hold stays readable."""
+    looked = time.monotonic()
     while True:
         await asyncio.sleep(_PACE_S)
         try:
             await overlay.advance()
+            if time.monotonic() - looked > _ADOPT_S:
+                looked = time.monotonic()
+                await overlay.adopt(older_s=_ADOPT_S)
         except TheoryError as error:
             log.warning("journal.stays", code=error.code, reason=error.message)
 

@@ -159,12 +159,10 @@ class ProcessWsAdapter:
         await asyncio.to_thread(self._places.make, name, secrets)
         if live.cancelled:
             raise coded("ERR_CANCELLED")
-        if not self._may_start():
-            # Law: asked after the mark. A successor that saw no mark came before this answer.
-            raise coded("ERR_HEALTH", "the shard may be another scheduler's by now")
         live.door = Gateway(name, self._intakes, expires_in_s=timeout_s + self._pace.overtime_s)
         gateway = await _open_gateway(live.place, live.door)
         try:
+            await calling.permitted(self._may_start, lambda: live.cancelled)
             live.supervisor = _start(
                 python, folder / "main.py", live.place, hidden=tuple(secrets.values())
             )

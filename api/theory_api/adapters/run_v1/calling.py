@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from theory_core import ERROR_CODES, LIMITS, TheoryError, error_envelope, loads_strict
+
+ASK_S: Final = 0.05
+"""Between two questions whether an execution may start."""
 
 _PAYLOAD: Final = frozenset(
     {
@@ -48,6 +52,20 @@ def request(
         "max_bytes": LIMITS["output_bytes"],
     }
     return travelling
+
+
+async def permitted(may_start: Callable[[], bool], stopped: Callable[[], bool]) -> None:
+    """Return while the execution may start; what its mark names is asked for again until it may.
+
+    Laws: asked after the mark is durable, so a successor that saw no mark came before this answer;
+    what follows the answer without waiting for anything starts within it. A lease that lapsed and
+    was renewed costs time, not the attempt; one that is lost ends its scheduler, and this call with
+    it. Raises `TheoryError` `ERR_CANCELLED` once `stopped` says so.
+    """
+    while not may_start():
+        if stopped():
+            raise coded("ERR_CANCELLED")
+        await asyncio.sleep(ASK_S)
 
 
 def coded(code: str, reason: str = "") -> TheoryError:

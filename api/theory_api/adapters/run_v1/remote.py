@@ -169,9 +169,7 @@ class RemoteAdapter:
             await self._healthy(live, endpoint, expected_oci)
             if live.halt.is_set():
                 raise coded("ERR_CANCELLED")
-            if not self._may_start():
-                # Law: asked after the mark. A successor that saw no mark came before this answer.
-                raise coded("ERR_HEALTH", "the shard may be another scheduler's by now")
+            await calling.permitted(self._may_start, live.halt.is_set)
             call = Call(endpoint, name, request, expected_oci, on_frame, read_s=limit_s)
             return await self._converse(live, call, limit_s)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from theory_api.domain import commands as cmd
@@ -122,11 +124,25 @@ def test_leases_that_overlap_wait_for_each_other() -> None:
     book.admit("b")
 
 
-def test_a_lease_that_only_the_command_names_is_checked_too() -> None:
-    book = Book(_fixed("a", "/artifacts/x/"), proposal("b"))
-    book.admit("a")
-    other = SelectorSpec(kind="exact", path="/artifacts/x/y")
-    assert book.do(book.admission("b", write_set=(other,))).events == ()
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        ("prefix", "/artifacts/shared/"),
+        ("prefix", "/artifacts/outputs/demo-echo-v1/another/"),
+        ("exact", "/artifacts/execution/x1/determinism.json"),
+    ],
+)
+def test_a_write_set_that_was_not_proposed_is_refused_whole(
+    kind: Literal["exact", "prefix"], path: str
+) -> None:
+    book = Book(proposal("a"))
+    right = book.admission("a")
+    more = SelectorSpec(kind=kind, path=path)
+    for wrong in ((*right.write_set, more), (more,), ()):
+        with pytest.raises(TheoryError) as caught:
+            book.do(book.admission("a", write_set=wrong))
+        assert caught.value.code == "ERR_CONFLICT"
+    assert book.do(right).events != ()
 
 
 def test_candidates_are_expanded_with_the_name_that_they_will_have() -> None:

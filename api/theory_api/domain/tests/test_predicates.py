@@ -200,10 +200,10 @@ def test_a_stale_success_is_evaluated_again() -> None:
 
 
 def test_a_goal_is_judged_on_the_last_write() -> None:
-    book = Book(proposal("a", write_prefix="/artifacts/shared/{execution_id}/"), goal=(COUNT,))
-    ident = book.admission("a").execution_id
-    own = SelectorSpec(kind="prefix", path=f"/artifacts/shared/{ident}/")
-    book.do(book.admission("a", write_set=(own,)))
+    prefix = "/artifacts/shared/{execution_id}/"
+    own = SelectorSpec(kind="prefix", path=prefix)
+    book = Book(proposal("a", write_prefix=prefix, write_set=(own,)), goal=(COUNT,))
+    ident = book.admit("a")
     early = book.state.seq
     book.finish(ident, outputs=_written(ident))
     old = cmd.Conclude(plan=book.state.plan, verdicts=(verdict(COUNT, "false", early),))

@@ -235,6 +235,43 @@ async def test_events_are_seen_on_every_replica_in_order_and_across_owners(
     assert seen == {"one": events, "two": events}
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["before it reads", "while it reads"])
+async def test_a_replica_that_waits_for_a_plan_set_aside_elsewhere_is_told_why_it_never_ends(
+    ledger: Ledger, *, before: bool
+) -> None:
+    one, two = await pair(ledger)
+    plan = await long(ledger, one, named(two))
+    fault = TheoryError("ERR_CHAIN_BROKEN", "event 2 does not match its hash", {"seq": 2})
+    tenure = two.ownership.serving(shard_of(plan, shards(4)))
+    assert tenure is not None
+    if before:
+        tenure.engine.set_aside(plan, fault)
+
+    async def read() -> list[int]:
+        return [event.seq async for event in one.router.subscribe(plan)]
+
+    waiting = [asyncio.create_task(code(one.router.wait(plan))), asyncio.create_task(code(read()))]
+    await ledger.passes(25)
+    assert any(waiter.done() for waiter in waiting) == before
+    tenure.engine.set_aside(plan, fault)
+    told = await ledger.until(asyncio.gather(*waiting))
+    assert told == ["ERR_CHAIN_BROKEN"] * 2
+    await ledger.passes(1)
+    assert one.router._enquiries.faults == {}, "who reads no more keeps no word of it"
+
+
+async def test_an_owner_that_does_not_answer_ends_no_wait(ledger: Ledger) -> None:
+    one, two = await pair(ledger)
+    plan = await long(ledger, one, named(two))
+    two.inbox.taking.clear()
+    waiting = asyncio.create_task(one.router.wait(plan))
+    await ledger.passes(60)
+    assert not waiting.done()
+    two.inbox.taking.set()
+    await ledger.until(one.plans.cancel(plan, by="me", reason="enough"))
+    assert await ledger.until(waiting) == "cancelled"
+
+
 async def test_without_a_single_hint_everything_is_only_slower(ledger: Ledger) -> None:
     one, two = await pair(ledger)
     ledger.signals.send = lambda *_: None  # type: ignore[method-assign]

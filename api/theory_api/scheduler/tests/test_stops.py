@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from theory_api.domain.tests.shelf import snapshot
+from theory_api.ports.adapter import Standing
 from theory_api.scheduler.tests.bench import (
     Disk,
     House,
@@ -47,6 +48,44 @@ async def test_a_stop_reaches_an_adapter_that_had_not_started_yet() -> None:
         assert len(house.processors.cancelled) == 1
         house.processors.door.set()
         assert await house.ended(plan) == "cancelled"
+
+
+async def test_a_plan_cancelled_before_the_call_is_never_called_and_pays_nothing() -> None:
+    async with House() as house:
+        house.engine._runner.entitled = lambda: False  # type: ignore[union-attr]
+        plan = await house.apply({"a": step()})
+        await settle()
+        assert "execution.started" in await house.kinds(plan)
+        await house.plans.cancel(plan, by="me", reason="enough")
+        house.engine._runner.entitled = lambda: True  # type: ignore[union-attr]
+        assert await house.ended(plan) == "cancelled"
+        assert house.processors.runs == {}
+        assert "budget.voided" in await house.kinds(plan)
+        assert "budget.settled" not in await house.kinds(plan)
+        assert (await balances(house, plan))["usd_micro"] == (0, 0)
+
+
+async def test_work_that_goes_on_elsewhere_is_called_though_its_plan_is_cancelled() -> None:
+    first = House()
+    await first.engine.start()
+    first.processors.behaviours["long"] = [forever]
+    plan = await first.apply({"a": step("long")})
+    await settle()
+    (name,) = first.processors.runs
+    disk = await first.crash()
+    house = House(disk=disk)
+    house.processors.behaviours["long"] = [forever]
+    house.processors.standings[name] = Standing.ATTACHABLE
+    house.engine.entitled = lambda: False
+    starting = asyncio.ensure_future(house.engine.start())
+    await until(house.clock, starting)
+    await house.plans.cancel(plan, by="me", reason="enough")
+    await settle()
+    house.engine._runner.entitled = lambda: True  # type: ignore[union-attr]
+    assert await house.ended(plan) == "cancelled"
+    assert set(house.processors.runs) == {name}
+    assert "budget.settled" in await house.kinds(plan)
+    await house.engine.stop()
 
 
 @pytest.mark.scenario(67)
@@ -129,6 +168,62 @@ async def test_a_drained_run_settles_with_what_it_used_and_counts_for_no_policy(
     assert used == ["measured"] * 3
     async with House(disk=disk, registry=registry) as last:
         assert await last.ended(plan) == "completed"
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        (ValueError("no"), "ERR_INTERNAL"),
+        (TheoryError("ERR_DOCKER", "no", {}), "ERR_ADAPTER_INVOCATION"),
+    ],
+)
+async def test_an_adapter_that_raises_ends_its_own_attempt_and_nothing_else(
+    raised: Exception, code: str
+) -> None:
+    async def broken(_run: Run) -> dict[str, Any]:
+        raise raised
+
+    async with House() as house:
+        house.processors.behaviours["broken"] = [broken]
+        plan = await house.apply({"a": step("broken"), "b": step()}, plan="p1")
+        assert await house.ended(plan) == "failed"
+        assert await house.statuses(plan) == {"a": "failed", "b": "succeeded"}
+        (failed,) = await data_of(house, plan, "execution.failed")
+        assert failed["error"]["code"] == code
+        settled = await data_of(house, plan, "budget.settled")
+        (mine,) = [one for one in settled if one["transition"] == "a"]
+        assert (mine["actual"]["usd_micro"], mine["basis"]["usd_micro"]) == (10, "hold")
+        assert len(house.processors.cancelled) == 1, "whatever it left is stopped"
+        assert house.engine.fault is None
+
+
+async def test_what_an_adapter_that_raised_left_running_keeps_its_hold() -> None:
+    async def broken(run: Run) -> dict[str, Any]:
+        run.adapter.unstoppable.add(run.execution_id)
+        raise ValueError
+
+    async with House(registry=snapshot(retry=ONCE)) as house:
+        house.processors.behaviours["broken"] = [broken]
+        plan = await house.apply({"a": step("broken")})
+        await settle()
+        assert (await house.kinds(plan))[-1] == "execution.orphaned"
+        assert (await balances(house, plan))["usd_micro"] == (10, 0)
+        house.processors.unstoppable.clear()
+        assert await house.ended(plan) == "failed"
+
+
+async def test_an_adapter_that_cannot_be_closed_keeps_no_shard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def stuck() -> None:
+        raise OSError
+
+    house = House()
+    await house.engine.start()
+    monkeypatch.setattr(house.processors, "close", stuck)
+    await house.engine.stop()
+    assert house.disk.database.shards["s"].owner is None
+    assert isinstance(house.engine.fault, OSError)
 
 
 async def hanging(run: Run) -> dict[str, Any]:

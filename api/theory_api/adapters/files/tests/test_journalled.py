@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from theory_api.adapters.files import journalled
 from theory_api.adapters.files.artifacts import FileArtifacts
 from theory_api.adapters.files.disk import Disk
 from theory_api.adapters.files.home import Home, open_home
@@ -135,6 +136,46 @@ async def test_nobody_adopts_the_journal_of_a_living_process(own: Home) -> None:
         assert await files.scratch.load("x1") == b"outcome"
     assert len(journals(own)) == 1
     here.journal.close()
+
+
+async def test_what_a_process_leaves_that_dies_beside_others_is_adopted_by_them(
+    own: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journalled, "_PACE_S", 0.001)
+    monkeypatch.setattr(journalled, "_ADOPT_S", 0.05)
+    monkeypatch.setattr(journalled, "_REST_S", 0.05)
+    async with open_files(own) as files:
+        here = overlay(own)
+        await here.put(b"kept", digest(b"kept"))
+        await here.save("/x1", b"outcome")
+        await here.save("/x2", b"theirs")
+        await files.scratch.save("x2", b"ours")
+        here.journal.close()
+        (left,) = set(journals(own)) - files.scratch._overlay.journal._locks.keys()
+        while left.exists():
+            assert await files.scratch.names() == ("x1", "x2")
+            assert await files.scratch.load("x1") == b"outcome"
+            assert await files.scratch.load("x2") == b"ours"
+            assert await files.artifacts.get(digest(b"kept")) == b"kept"
+            await asyncio.sleep(0.002)
+    assert await FileScratch(own.scratch).load("x1") == b"outcome"
+    assert await FileScratch(own.scratch).load("x2") == b"ours"
+
+
+async def test_a_fault_that_is_not_the_disk_s_is_told_and_not_swallowed(
+    own: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journalled, "_PACE_S", 0.001)
+    told = asyncio.get_running_loop().create_future()
+
+    async def broken(_overlay: Overlay) -> None:
+        raise ValueError
+
+    async with open_files(own) as files:
+        files.failed = told.set_result
+        with monkeypatch.context() as failing:
+            failing.setattr(Overlay, "advance", broken)
+            assert isinstance(await told, ValueError)
 
 
 async def test_a_journal_goes_once_its_files_are_synced(own: Home) -> None:

@@ -207,21 +207,36 @@ async def test_leftovers_of_an_earlier_owner_are_ended(bench: Bench) -> None:
     assert await bench.adapter.standing("x1") is Standing.ABSENT
 
 
-async def test_nothing_starts_once_its_owner_may_be_replaced_and_the_mark_says_so_before(
+async def test_nothing_starts_while_its_owner_may_be_replaced_and_the_mark_says_so_before(
     bench: Bench,
 ) -> None:
     marked: list[bool] = []
+    asked = asyncio.Event()
 
     def replaced() -> bool:
         marked.append(bench.adapter._places.is_marked("x1"))
+        asked.set()
         return False
 
     bench.adapter._may_start = replaced
-    envelope = await bench.run({"do": "echo"})
-    assert envelope["error"]["code"] == "ERR_HEALTH"
-    assert marked == [True], "a successor that finds no mark has claimed before this question"
+    running = asyncio.create_task(bench.run({"do": "echo"}))
+    await asked.wait()
+    assert await bench.adapter.cancel("x1")
+    envelope = await running
+    assert envelope["error"]["code"] == "ERR_CANCELLED"
+    assert set(marked) == {True}, "a successor that finds no mark has claimed before this question"
     assert bench.frames == []
     assert await bench.adapter.standing("x1") is Standing.GONE
+
+
+async def test_a_lease_that_lapsed_and_was_renewed_costs_time_and_not_the_attempt(
+    bench: Bench,
+) -> None:
+    answers = [False, False, True]
+    bench.adapter._may_start = lambda: answers.pop(0)
+    envelope = await bench.run({"do": "echo"})
+    assert envelope["status"] == "success"
+    assert answers == []
 
 
 async def test_many_questions_at_once_are_one_look_at_the_machine(
