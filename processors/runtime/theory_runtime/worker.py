@@ -20,6 +20,7 @@ from theory_runtime.config import Config
 from theory_runtime.door import FolderDoor, HttpDoor, open_door
 from theory_runtime.fault import fault, from_provider, reason_of
 from theory_runtime.order import Order
+from theory_runtime.redaction import redact
 from theory_runtime.result import ProcessorResult, settle
 
 FRAME_KINDS: Final = frozenset({"Token", "Frame", "Log", "Event"})
@@ -107,6 +108,7 @@ class _Work:
         self._job = job
         self._order = job.order
         self._channel = channel
+        self._hidden: tuple[str, ...] = ()
         self._door: HttpDoor | FolderDoor = open_door(job.order.payload["upload"])
         self._began = time.monotonic()
 
@@ -157,7 +159,9 @@ class _Work:
     def _provide(self, params: dict[str, Any]) -> ProcessorResult:
         """Call the provider: the one place where foreign code runs, and any exception may come."""
         try:
-            vault.grant(vault.Vault(self._job.secrets_dir, self._order.secrets))
+            secrets = vault.Vault(self._job.secrets_dir, self._order.secrets)
+            self._hidden = secrets.values()
+            vault.grant(secrets)
             value = _load(self._provider)(self._config())(params)
         except TheoryError as error:
             self._complain(error)
@@ -177,7 +181,7 @@ class _Work:
         """Send a frame of the provider, once its shape is right."""
         if kind not in FRAME_KINDS:
             raise fault("ERR_INTERNAL", "frame_kind")
-        said = _said(kind, content)
+        said = _said(kind, content, self._hidden)
         try:
             encode_frame(kind, said, seq=1)
         except TheoryError as error:
@@ -228,8 +232,11 @@ def _load(provider: Path) -> Callable[[Config], Callable[[dict[str, Any]], objec
     return make_runner
 
 
-def _said(kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """The content as it travels: bytes as base64, thousandths of progress as a share."""
+def _said(kind: str, content: Mapping[str, Any], hidden: tuple[str, ...]) -> dict[str, Any]:
+    """The content as it travels: bytes as base64, thousandths of progress as a share.
+
+    Law: no log line holds a secret, whoever wrote it (spec: logs).
+    """
     said = dict(content)
     if kind == "Frame" and isinstance(said.get("data"), bytes):
         said["data"] = base64.b64encode(said["data"]).decode("ascii")
@@ -237,7 +244,7 @@ def _said(kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "Event" and type(progress) is int:
         said["progress"] = progress / _THOUSAND
     if kind == "Log" and isinstance(said.get("message"), str):
-        said["message"] = _cut(said["message"])
+        said["message"] = _cut(redact(said["message"], hidden))
     return said
 
 

@@ -46,9 +46,10 @@ class Supervisor:
         self._cpu_ms = 0
         self._tail = b""
         self._redactor = Redactor(hidden)
-        loop = asyncio.get_running_loop()
+        self._looking: asyncio.Future[int] | None = None
+        self._loop = asyncio.get_running_loop()
         threading.Thread(target=self._read, args=(errors,), daemon=True).start()
-        threading.Thread(target=self._wait, args=(loop,), daemon=True).start()
+        threading.Thread(target=self._wait, args=(self._loop,), daemon=True).start()
 
     @classmethod
     def start(
@@ -83,8 +84,11 @@ class Supervisor:
         return cls(process, lifeline, errors, hidden)
 
     def measured(self) -> Measurement:
-        """Processor time of it and all of its descendants, and time since its start."""
-        self._sample()
+        """Processor time of it and all of its descendants, and time since its start.
+
+        The time is that of the last look; asking has the next look taken.
+        """
+        self._look()
         until = time.monotonic() if self._ended is None else self._ended
         elapsed = int((until - self._began) * _THOUSAND)
         return Measurement({"cpu_ms": self._cpu_ms, "latency_ms": elapsed})
@@ -97,7 +101,9 @@ class Supervisor:
 
     async def end(self, *, grace_s: float) -> bool:
         """Cut its lifeline, wait, kill what does not end by itself; whether it is dead."""
-        self._sample()
+        self._look()
+        if self._looking is not None:
+            await asyncio.wait({self._looking})
         if self._lifeline is not None:
             os.close(self._lifeline)
             self._lifeline = None
@@ -117,17 +123,20 @@ class Supervisor:
         kept = "".join(char for char in text if char.isprintable() or char == "\n")
         return kept.encode()[-LIMITS["stderr_tail_bytes"] :].decode("utf-8", "ignore")
 
-    def _sample(self) -> None:
-        """Add up what the living tree used; it never counts backwards."""
-        if self.exited.done():
+    def _look(self) -> None:
+        """Have what the living tree used added up beside the loop, one look at a time.
+
+        A look walks through all processes of the machine.
+        """
+        if self.exited.done() or (self._looking is not None and not self._looking.done()):
             return
-        seconds = 0.0
-        with contextlib.suppress(psutil.Error):
-            root = psutil.Process(self._process.pid)
-            for process in (root, *root.children(recursive=True)):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    seconds += sum(process.cpu_times()[:4])
-        self._cpu_ms = max(self._cpu_ms, int(seconds * _THOUSAND))
+        self._looking = self._loop.run_in_executor(None, _used_ms, self._process.pid)
+        self._looking.add_done_callback(self._saw)
+
+    def _saw(self, looked: asyncio.Future[int]) -> None:
+        """Law: what was measured never counts backwards."""
+        if not looked.cancelled():
+            self._cpu_ms = max(self._cpu_ms, looked.result())
 
     def _read(self, errors: int) -> None:
         with os.fdopen(errors, "rb", buffering=0) as stream:
@@ -148,6 +157,17 @@ class Supervisor:
         self._ended = time.monotonic()
         if not self.exited.done():
             self.exited.set_result(None)
+
+
+def _used_ms(pid: int) -> int:
+    """Processor time of a process and its living descendants."""
+    seconds = 0.0
+    with contextlib.suppress(psutil.Error):
+        root = psutil.Process(pid)
+        for process in (root, *root.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                seconds += sum(process.cpu_times()[:4])
+    return int(seconds * _THOUSAND)
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -175,6 +175,7 @@ def start_server(
         ws="none",
         http="h11",
         h11_max_incomplete_event_size=LIMITS["headers_bytes"],
+        proxy_headers=False,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 
 from theory_core import TheoryError, loads_strict
 from theory_runtime import run as run_module
+from theory_runtime import server as server_module
 from theory_runtime.bench import read_order
 from theory_runtime.fault import fault, from_provider, reason_of
 from theory_runtime.kin import Brood
 from theory_runtime.run import Place, Run
+from theory_runtime.server import Runs
 from theory_runtime.tests.conftest import MAIN
 
 
@@ -76,6 +79,26 @@ async def test_an_abandoned_run_writes_no_receipt(tmp_path: Path) -> None:
     run.stop(fault("ERR_CANCELLED"), at_once=True)
     await outcome(run)
     assert not (tmp_path / "out" / "receipt.json").exists()
+
+
+async def test_a_result_is_kept_for_a_minute_however_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Runs(Place(main_file=MAIN, ref="test/deeds@1", folder=tmp_path))
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for number in range(100):
+        run = made(tmp_path, "echo")
+        run.ended_at = 900 + number
+        runs._runs[f"x{number}"] = run
+    runs._runs["running"] = made(tmp_path, "echo")
+    runs._forget()
+    # Of a hundred the 64 newest may stay for long, the others for the minute that is owed.
+    kept = {f"x{number}" for number in range(36, 100)} | {"running"}
+    assert set(runs._runs) == kept | {f"x{number}" for number in range(40, 100)}
+    now = 990.0 + server_module.KEPT_S
+    runs._forget()
+    assert set(runs._runs) == {f"x{number}" for number in range(90, 100)} | {"running"}
 
 
 def test_only_words_of_ours_become_a_reason() -> None:

@@ -293,6 +293,14 @@ async def test_secrets_reach_mode_real_alone_and_no_environment(bench: Bench) ->
     assert "value is [redacted]" in leaked["meta"]["stderr_tail"]
 
 
+async def test_no_log_line_of_a_provider_holds_a_secret(bench: Bench) -> None:
+    bench.secrets["API_KEY"] = "canary-0123456789"
+    params = {"do": "tell_secret", "name": "API_KEY", "log": True}
+    await bench.run(params, mode="real", secrets=("API_KEY",))
+    (said,) = [frame["content"]["message"] for frame in bench.frames if frame["kind"] == "Log"]
+    assert said == "used [redacted], and Authorization: [redacted]"
+
+
 async def test_a_worker_inherits_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CANARY", "1")
     monkeypatch.setenv("OPENAI_API_KEY", "canary")
