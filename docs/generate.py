@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 import click
 
 from theory_api.cli.main import theory
+from theory_api.delivery.conformance.kit import sections
 from theory_api.settings import VARIABLES
 from theory_api.web.app import litestar
 from theory_api.web.doors import Doors
@@ -33,6 +34,12 @@ PATTERNS: Final[Mapping[str, str]] = {
     "[a-z0-9][a-z0-9._-]": "id",
 }
 """What a pattern of the event schemas stands for, told by a part of it; the first that fits."""
+
+
+def conformance() -> str:
+    """Every case of the examination, with its rule."""
+    rows = [(f"`{case}`", section, rule) for case, section, rule in sections()]
+    return _table(("case", "section or rule", "says"), rows)
 
 
 def errors() -> str:
@@ -244,6 +251,7 @@ def _prose(text: str) -> str:
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "cli.md": command_line,
+    "conformance.md": conformance,
     "decisions.md": decisions,
     "errors.md": errors,
     "events.md": events,

@@ -19,6 +19,7 @@ from theory_api.cli import (
     plan,
     receipt,
     run,
+    scaffold,
     serve,
 )
 from theory_api.cli.failures import FAILED, INTERRUPTED, USAGE, report
@@ -60,6 +61,7 @@ theory.add_command(image.image)
 theory.add_command(local.local)
 theory.add_command(serve.serve)
 theory.add_command(conformance.conformance)
+theory.add_command(scaffold.scaffold)
 theory.add_command(doctor.doctor)
 
 

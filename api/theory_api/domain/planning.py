@@ -73,9 +73,12 @@ def resolve(
     tenant: str,
     snapshot: RegistrySnapshot,
     attached: Iterable[str],
+    known: Iterable[str] = (),
     default_adapter: str = "process",
 ) -> Planned:
     """Check the whole document against the registry and itself.
+
+    `known` are transitions that the plan has besides, where a document adds to one.
 
     Raises `TheoryError`: `ERR_PLAN_INVALID` with the place (a cycle, an unknown id, a write set
     outside the plan, a template fault …), `ERR_NOT_FOUND` (an unknown processor or policy),
@@ -88,7 +91,7 @@ def resolve(
     plan = plan_path(document.plan, tenant)
     if plan.rpartition("/")[2] in RESERVED:
         raise _invalid("$.plan", "this name is reserved for the control plane's own ledger")
-    names = set(document.transitions)
+    names = {*document.transitions, *known}
     inputs: dict[str, bytes] = {}
     params: dict[str, dict[str, Any]] = {}
     proposals: list[Proposal] = []
@@ -252,11 +255,13 @@ def _check_goal(goal: tuple[Predicate, ...]) -> None:
 
 def _check_order(proposals: list[Proposal]) -> None:
     """Refuse a cycle, naming the transitions on it. Kahn's algorithm, without recursion."""
-    unmet = {proposal.transition: len(set(proposal.depends_on)) for proposal in proposals}
-    dependents: Mapping[str, list[str]] = {name: [] for name in unmet}
+    dependents: Mapping[str, list[str]] = {proposal.transition: [] for proposal in proposals}
+    unmet = dict.fromkeys(dependents, 0)
     for proposal in proposals:
-        for dependency in set(proposal.depends_on):
+        # What the plan had before cannot be part of a cycle.
+        for dependency in dependents.keys() & set(proposal.depends_on):
             dependents[dependency].append(proposal.transition)
+            unmet[proposal.transition] += 1
     ready = [name for name, count in unmet.items() if not count]
     while ready:
         for name in dependents[ready.pop()]:

@@ -14,7 +14,6 @@ from theory_api.domain.decision import Delay, Start, Stop
 from theory_api.domain.runnable import Blocked
 from theory_api.domain.state import Attempting, PlanState
 from theory_api.scheduler.admitting import CAPACITY, Admissions, Desk
-from theory_api.scheduler.answer import Answer
 from theory_api.scheduler.capacity import Capacity
 from theory_api.scheduler.context import PASSING, Context
 from theory_api.scheduler.evaluation import evaluate
@@ -25,6 +24,7 @@ from theory_api.scheduler.metering import Metering
 from theory_api.scheduler.order import order
 from theory_api.scheduler.outcome import UNCALLED, Note, fault, unrun, unstarted
 from theory_api.scheduler.patience import patiently
+from theory_api.scheduler.proposing import Proposing
 from theory_api.scheduler.reaping import LONGEST_S, Reaper
 from theory_api.scheduler.writer import Committed, Writer
 from theory_core import TheoryError
@@ -65,6 +65,7 @@ class Runner:
             touch=self.touch,
         )
         self._metering = Metering(context, self._spawn)
+        self._proposing = Proposing(context, writer)
         self.failed: Callable[[BaseException], None] = lambda _error: None
         self.entitled: Callable[[], bool] = lambda: True
 
@@ -295,7 +296,7 @@ class Runner:
                 if conflict is not None:
                     raise conflict
                 settling = attempt
-                answer = await self._report(state, attempt, note)
+                note, decided = await self._report(state, attempt, note)
             except TheoryError as error:
                 again = error.code in PASSING | {"ERR_CONFLICT"} and error is not conflict
                 if self._writer.lost is not None or not again:
@@ -306,14 +307,20 @@ class Runner:
                 else:
                     await context.clock.sleep(context.pace.poll_s)
                 continue
-            if not answer.stale:
+            if decided:
                 break
         if settling is not None:
             tell(note, settling)
         await self._clean(note.execution_id, settling.adapter if settling else None)
 
-    async def _report(self, state: PlanState, attempt: Attempting, note: Note) -> Answer:
-        """Have an outcome judged, with the answers of the success predicates."""
+    async def _report(self, state: PlanState, attempt: Attempting, note: Note) -> tuple[Note, bool]:
+        """Have an outcome judged, its proposals first, with the answers of the success predicates.
+
+        The outcome as it was reported, and whether that was decided; if not, the plan has moved on.
+        """
+        note, changed = await self._proposing.take(state, attempt, note)
+        if changed:
+            return note, False
         proposed = state.transitions[attempt.transition].proposed
         verdicts = await evaluate(
             proposed.success if note.outcome == "succeeded" else (),
@@ -325,7 +332,8 @@ class Runner:
             pending=note.outputs,
             prefix=attempt.write_prefix,
         )
-        return await self._writer.submit(note.command(state.plan, verdicts))
+        answer = await self._writer.submit(note.command(state.plan, verdicts))
+        return note, not answer.stale
 
     async def _clean(self, name: str, adapter: str | None) -> None:
         """Clean up behind a settled execution; what cannot be removed now is tried again.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from theory_api.domain import commands as cmd
 from theory_api.domain.document import PlanDocument, read
 from theory_api.domain.planning import Planned, resolve
-from theory_api.domain.references import ATTACHMENTS, Reference, substitute
+from theory_api.domain.references import ATTACHMENTS, stand_in, substitute
 from theory_api.domain.registry import RegistrySnapshot
 from theory_api.domain.values import Output, Policy
 from theory_api.ports.artifacts import ArtifactStore
@@ -17,14 +17,6 @@ from theory_api.ports.registry import Snapshots
 from theory_api.ports.truth import IdempotencyRow
 from theory_api.scheduler.answer import Answer
 from theory_core import LIMITS, TheoryError, WorldPath, canonicalize, digest
-
-_PLACEHOLDER: Final[Mapping[str, Any]] = {
-    "path": "/artifacts/placeholder",
-    "cid": "b3:" + "0" * 64,
-    "size_bytes": 0,
-    "mime": "application/octet-stream",
-}
-"""Stands for an artifact where inputs are checked before it exists."""
 
 
 class Submitter(Protocol):
@@ -146,7 +138,7 @@ class PlanCommands:
         policy = snapshot.policy(typed.policy)
         for name, params in planned.params.items():
             spec = snapshot.processor(typed.transitions[name].processor_ref)
-            filled = canonicalize({"schema": "v1", "params": substitute(params, _stand_in)})
+            filled = canonicalize({"schema": "v1", "params": substitute(params, stand_in)})
             try:
                 spec.check_inputs(filled)
             except TheoryError as error:
@@ -198,7 +190,3 @@ def _check_name(name: str) -> None:
     if path.segments[-1] != name or len(path.segments) != 2:  # noqa: PLR2004
         message = "an attachment's name is one segment, in its canonical form"
         raise TheoryError("ERR_INPUTS", message, {"name": name[:64]})
-
-
-def _stand_in(reference: Reference) -> Any:  # noqa: ANN401
-    return [dict(_PLACEHOLDER)] if reference.many else dict(_PLACEHOLDER)

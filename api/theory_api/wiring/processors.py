@@ -17,6 +17,7 @@ from theory_api.adapters.process.environment import Environments
 from theory_api.adapters.process.supervisor import Supervisor
 from theory_api.adapters.run_v1.health import HealthPace, await_healthy
 from theory_api.settings import Settings
+from theory_api.wiring import start_logging
 
 _EXIT_S: Final = 8.0
 """For its runs to end, each with its grace."""
@@ -30,6 +31,7 @@ async def served(
 
     Raises `TheoryError`: `ERR_NOT_FOUND`, `ERR_UNAVAILABLE`, `ERR_STORAGE`, `ERR_HEALTH`.
     """
+    start_logging(settings)
     source = folder_resolver(settings.processors)(ref)
     environments = Environments(settings.cache / "environments", settings.wheels)
     python = await environments.python_for(source, "mock", on_progress)

@@ -17,7 +17,11 @@ FILE: Final = "$file"
 """Stands in parameters for an artifact: `{"$file": "path"}`, relative to the sample's own file."""
 NAME: Final = "conformance.yaml"
 
+REPEAT: Final = "$repeat"
+"""Stands for a long text: `{"$repeat": "word ", "times": 20000}`."""
+
 _TIMEOUT_S: Final = 60
+_LONGEST: Final = 4 * 1024 * 1024
 _MEMBERS: Final = frozenset(
     {"schema", "ref", "env_fingerprint", "params", "refused", "flood", "secrets", "network"}
 )
@@ -112,6 +116,8 @@ def _resolve(value: Any, file: Path, files: dict[str, Path]) -> Any:  # noqa: AN
         return [_resolve(item, file, files) for item in value]
     if not isinstance(value, dict):
         return value
+    if value.keys() == {REPEAT, "times"}:
+        return _repeated(value, file)
     if value.keys() != {FILE}:
         return {name: _resolve(item, file, files) for name, item in value.items()}
     found = (file.parent / str(value[FILE])).resolve()
@@ -123,6 +129,15 @@ def _resolve(value: Any, file: Path, files: dict[str, Path]) -> Any:  # noqa: AN
     mime = mimetypes.guess_type(found.name)[0] or "application/octet-stream"
     path = f"/artifacts/inputs/{cid.removeprefix('b3:')}"
     return {"path": path, "cid": cid, "size_bytes": size, "mime": mime, "url": f"/inputs/{cid}"}
+
+
+def _repeated(value: Mapping[str, Any], file: Path) -> str:
+    text, times = value[REPEAT], value["times"]
+    if not isinstance(text, str) or type(times) is not int or not 0 <= times <= _LONGEST:
+        raise _refused(file, "$repeat is a text and times a number")
+    if len(text.encode()) * times > _LONGEST:
+        raise _refused(file, f"a repeated text has at most {_LONGEST} bytes")
+    return text * times
 
 
 def hash_of(params: Params) -> str:

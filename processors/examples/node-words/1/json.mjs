@@ -1,6 +1,7 @@
 // Strict JSON in, canonical JSON (RFC 8785) out.
 
 const TOKEN = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/gsu;
+const HALF = /\p{Surrogate}/u;
 const DEPTH = 64;
 
 /** The value of a text; throws a `SyntaxError` for what is not strict: also a name given twice. */
@@ -30,7 +31,7 @@ function checkNames(text) {
 }
 
 function checkStrings(value) {
-  if (typeof value === "string" && !value.isWellFormed()) throw new SyntaxError("half a character");
+  if (typeof value === "string" && HALF.test(value)) throw new SyntaxError("half a character");
   if (typeof value === "number" && !Number.isFinite(value)) throw new SyntaxError("no number");
   if (value === null || typeof value !== "object") return;
   for (const [name, item] of Object.entries(value)) {

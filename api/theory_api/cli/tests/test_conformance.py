@@ -1,0 +1,121 @@
+"""`theory conformance`: what it examines, what it prints, how it exits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from theory_api.cli.tests.desk import Desk
+from theory_api.delivery.conformance.kit import CASES
+from theory_api.delivery.conformance.tests.crooked import Crooked
+from theory_api.delivery.conformance.tests.crooked_papers import FINGERPRINT, REF
+
+SAMPLE = f"""\
+schema: theory.conformance.v1
+ref: {REF}
+env_fingerprint: {FINGERPRINT}
+params: {{say: the quick brown fox}}
+"""
+
+
+@pytest.fixture
+def listening() -> Iterator[str]:
+    """A processor that breaks one case, on a socket, in a thread of its own."""
+    import asyncio  # noqa: PLC0415 - the command has its own loop
+    import tempfile  # noqa: PLC0415 - a short path
+
+    ready, done = threading.Event(), threading.Event()
+    with tempfile.TemporaryDirectory(prefix="th-", dir="/tmp") as folder:
+        server = Crooked(Path(folder), "run.close")
+
+        async def serve() -> None:
+            async with server.serving():
+                ready.set()
+                while not done.is_set():  # noqa: ASYNC110 - another thread sets it
+                    await asyncio.sleep(0.01)
+
+        thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
+        thread.start()
+        ready.wait(10)
+        yield str(server.socket)
+        done.set()
+        thread.join(10)
+
+
+def test_what_failed_and_what_was_seen_is_printed(desk: Desk, listening: str) -> None:
+    sample = desk.file("sample.yaml", SAMPLE)
+    cases = ["--case", "run.close", "--case", "run.ack"]
+    printed = desk.theory("conformance", listening, "--sample", sample, *cases)
+    assert printed.code == 1
+    assert "failed  run.close" in printed.out
+    assert "seen: closed with 1001" in printed.out
+    assert f"{REF} at {listening}: 1 passed, 1 failed, 0 skipped" in printed.out
+
+
+def test_a_program_reads_the_report_as_one_object(desk: Desk, listening: str) -> None:
+    sample = desk.file("sample.yaml", SAMPLE)
+    asked = ["conformance", listening, "--sample", sample, "--json"]
+    printed = desk.theory(*asked, "--case", "run.ack")
+    assert printed.code == 0
+    assert printed.json["schema"] == "theory.conformance-report.v1"
+    assert (printed.json["passed"], printed.json["failed"]) == (1, 0)
+    assert printed.json["cases"][0]["id"] == "run.ack"
+
+
+def test_what_the_sample_leaves_out_is_skipped_and_counts_if_asked(
+    desk: Desk, listening: str
+) -> None:
+    sample = desk.file("sample.yaml", SAMPLE)
+    asked = ["conformance", listening, "--sample", sample, "--case", "attach.gap"]
+    assert desk.theory(*asked).code == 0
+    assert desk.theory(*asked, "--strict").code == 1
+
+
+def test_nobody_there_is_an_error_with_a_code(desk: Desk) -> None:
+    sample = desk.file("sample.yaml", SAMPLE)
+    printed = desk.theory("conformance", "./nobody.sock", "--sample", sample)
+    assert printed.code == 1
+    assert "ERR_HEALTH" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("schema: theory.conformance.v2\n", "a sample begins with"),
+        ("schema: theory.conformance.v1\ncolour: red\n", "colour is no member"),
+        ("schema: theory.conformance.v1\nparams: {}\n", "names its ref"),
+        ("schema: theory.conformance.v1\nref: a/b@1\n", "names its env_fingerprint"),
+        ("schema: theory.conformance.v1\nparams: {a: {$file: nowhere}}\n", "cannot be read"),
+        ("schema: theory.conformance.v1\nrefused: 5\n", "refused is an object"),
+    ],
+)
+def test_a_sample_that_does_not_fit_is_refused_with_its_reason(
+    desk: Desk, text: str, said: str
+) -> None:
+    sample = desk.file("sample.yaml", text)
+    printed = desk.theory("conformance", "./nobody.sock", "--sample", sample)
+    assert printed.code == 1
+    assert "ERR_INPUTS" in printed.err
+    assert said in printed.err
+
+
+def test_without_a_sample_an_address_is_a_mistake_of_usage(desk: Desk) -> None:
+    assert desk.theory("conformance", "ws://127.0.0.1:1/run").code == 2
+
+
+def test_another_scheme_is_refused(desk: Desk) -> None:
+    sample = desk.file("sample.yaml", SAMPLE)
+    printed = desk.theory("conformance", "http://127.0.0.1:1/run", "--sample", sample)
+    assert "ERR_INPUTS" in printed.err
+
+
+@pytest.mark.slow
+def test_a_processor_of_the_registry_passes_by_its_reference(desk: Desk) -> None:
+    printed = desk.theory("conformance", "llm/litellm@1", "--json")
+    assert printed.code == 0, printed.out + printed.err
+    assert printed.json["passed"] == len(CASES) - 2
+    skipped = [case["id"] for case in printed.json["cases"] if case["standing"] == "skipped"]
+    assert skipped == ["attach.gap", "viewers.slow"]

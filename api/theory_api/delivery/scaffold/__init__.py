@@ -1,0 +1,1 @@
+"""Begins processors: files that run, are declared, and pass their examination."""
