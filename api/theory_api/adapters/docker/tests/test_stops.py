@@ -106,18 +106,36 @@ async def test_a_container_that_no_mark_speaks_of_is_removed_at_the_next_run(
     await successor.close()
 
 
-@pytest.mark.scenario(78)
-async def test_without_an_engine_the_run_says_so_and_nothing_is_asked_before(short: Path) -> None:
+def unserved(short: Path) -> Bench:
+    """An adapter whose engine is not there."""
     engine = Engine("unix:///nowhere/docker.sock")
-    adapter = adapter_of(short, MemoryIntakes(MemoryArtifacts()), {})
+    artifacts = MemoryArtifacts()
+    intakes = MemoryIntakes(artifacts)
+    adapter = adapter_of(short, intakes, {})
     adapter._engine, adapter._images = engine, Images(engine, registry="", platform=ARCH)
     adapter._remains._engine = engine
-    assert await adapter.remembered() == ()
-    assert await adapter.standing("x1") is Standing.ABSENT
-    bench = Bench(adapter, adapter._intakes, MemoryArtifacts(), short, None, {})  # type: ignore[arg-type]
+    return Bench(adapter, intakes, artifacts, short, None, {})
+
+
+@pytest.mark.scenario(78)
+async def test_without_an_engine_the_run_says_so_and_nothing_is_asked_before(short: Path) -> None:
+    bench = unserved(short)
+    assert await bench.adapter.remembered() == ()
+    assert await bench.adapter.standing("x1") is Standing.ABSENT
     assert code(await bench.run({"do": "echo"})) == "ERR_DOCKER"
-    await adapter.release("x1")
-    await adapter.close()
+    await bench.adapter.release("x1")
+    await bench.adapter.close()
+
+
+@pytest.mark.scenario(83)
+@pytest.mark.parametrize(
+    "ref",
+    ["test/deeds@1 --privileged", "test/deeds@1\n", "test/deeds@1\0", "--privileged", "$(id)"],
+)
+async def test_a_reference_that_is_none_never_gets_to_the_engine(short: Path, ref: str) -> None:
+    bench = unserved(short)
+    assert code(await bench.run({"do": "echo"}, ref=ref)) == "ERR_NOT_FOUND"
+    await bench.adapter.close()
 
 
 async def test_an_engine_that_cannot_confirm_keeps_the_execution(bench: Bench) -> None:
