@@ -258,7 +258,8 @@ def test_another_adapter_than_process_runs_outside_the_build_lane_what_is_pinned
     pins = {"dev": {"demo/echo@1": {"arm64": "sha256:" + "0" * 64}}}
     planned = resolve(typed, tenant="acme", snapshot=snapshot(pins=pins), attached=())
     assert planned.proposals[0].adapter == "local"
-    for other in ({}, {"main": pins["dev"]}, {"dev": {"demo/strict@1": {}}}):
+    others: list[dict[str, Any]] = [{}, {"main": pins["dev"]}, {"dev": {"demo/strict@1": {}}}]
+    for other in others:
         with pytest.raises(TheoryError) as caught:
             resolve(typed, tenant="acme", snapshot=snapshot(pins=other), attached=())
         assert caught.value.code == "ERR_IMAGE_UNPINNED"
