@@ -16,6 +16,7 @@ from theory_api.adapters.run_v1.health import HealthPace
 from theory_api.delivery.images import Archive, Builder, Source
 from theory_api.delivery.snapshot import load_registry
 from theory_api.settings import Settings
+from theory_api.wiring import start_logging
 
 Progress = Callable[[str], None]
 
@@ -96,6 +97,7 @@ class Containers:
 @contextlib.asynccontextmanager
 async def containers(settings: Settings) -> AsyncIterator[Containers]:
     """The containers of a home, until the block ends; they stay."""
+    start_logging(settings)
     engine = Engine(settings.docker_host)
     try:
         yield Containers(settings, engine, pool(engine, settings.home))

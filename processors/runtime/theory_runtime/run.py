@@ -58,7 +58,7 @@ class Run:
 
     def __init__(self, order: Order, place: Place, brood: Brood) -> None:
         self.order = order
-        self.record = Record(Spill(place.folder))
+        self.record = Record(Spill(place.folder / "work"))
         self.state = RUNNING
         self.ended_at: float | None = None
         self._place = place

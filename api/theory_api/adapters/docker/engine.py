@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,8 @@ Answer = TypeVar("Answer")
 ANSWER_S: Final = 30.0
 """For an engine to answer; a stop or a pull says its own."""
 PULL_S: Final = 600.0
+USUAL: Final = "unix:///var/run/docker.sock"
+"""Where an engine listens unless it was told otherwise."""
 
 _LATE_S: Final = 5.0
 _THREADS: Final = 8
@@ -97,16 +100,19 @@ class Engine:
 
         with self._making:
             if self._client is None:
-                host = self._host or None
+                knock(self._host)
+                host = self._host or USUAL
                 self._client = APIClient(base_url=host, version="auto", timeout=int(ANSWER_S))
             return self._client
 
     def close(self) -> None:
-        """Let go of the engine; calls under way end by themselves."""
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-        if self._client is not None:
-            self._client.close()
+        """Let go of the engine; calls under way end by themselves, a later one connects again."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(wait=False, cancel_futures=True)
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
     # -- images -----------------------------------------------------------------------------
 
@@ -225,6 +231,15 @@ class Engine:
             return int(used) // 1_000_000 or None
 
         return await self.call(work)
+
+
+def knock(host: str) -> None:
+    """Raise `OSError` where nobody listens; the SDK would leave its socket open."""
+    path = (host or USUAL).removeprefix("unix://")
+    if path.startswith("/"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(_LATE_S)
+            probe.connect(path)
 
 
 def refused(status: int | None, explanation: str) -> TheoryError:

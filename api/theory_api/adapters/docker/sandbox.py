@@ -28,6 +28,17 @@ _POWERS: Final = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40}
 _BILLION: Final = 1_000_000_000
 
 
+_QUIET: Final[Mapping[str, Any]] = {
+    "Env": [],
+    "Tty": False,
+    "OpenStdin": False,
+    "AttachStdin": False,
+    "AttachStdout": False,
+    "AttachStderr": False,
+    "Healthcheck": {"Test": ["NONE"]},
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a container may use, as its registry spec declares it."""
@@ -79,18 +90,12 @@ def create_request(
         arguments += ["--image-digest", image_digest]
     memory = limits.memory_bytes
     return {
+        **_QUIET,
         "Image": image_id,
         "Cmd": arguments,
         "User": USER,
-        "Env": [],
-        "Tty": False,
-        "OpenStdin": False,
-        "AttachStdin": False,
-        "AttachStdout": False,
-        "AttachStderr": False,
         "NetworkDisabled": not limits.egress,
         "StopTimeout": STOP_S,
-        "Healthcheck": {"Test": ["NONE"]},
         "Labels": dict(labels),
         "HostConfig": {
             "Binds": [f"{folder}:{INSIDE}:rw"],

@@ -59,12 +59,14 @@ class Lent:
 
     container: Container
     name: str
-    lock: int
+    lock: int | None
 
     def back(self) -> None:
-        """Let the next execution have it."""
+        """Let the next execution have it; idempotent."""
         self.container.close()
-        os.close(self.lock)
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
 
 
 class Pool:

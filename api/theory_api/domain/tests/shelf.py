@@ -57,7 +57,7 @@ def policy(**changes: Any) -> dict[str, Any]:
     }
 
 
-def snapshot(**changes: Any) -> RegistrySnapshot:
+def snapshot(*, pins: dict[str, Any] | None = None, **changes: Any) -> RegistrySnapshot:
     """`demo/echo@1` takes anything, `demo/strict@1` needs an artifact `text`."""
     artifact = {"type": "object", "required": ["path", "cid", "size_bytes", "mime"]}
     strict = {
@@ -77,7 +77,7 @@ def snapshot(**changes: Any) -> RegistrySnapshot:
         "predicates": {},
         "secrets": {},
         "environments": {},
-        "pins": {},
+        "pins": pins or {},
         "schemas": {},
     }
     return RegistrySnapshot.from_document(canonicalize(document))

@@ -252,8 +252,18 @@ def test_an_unknown_processor_is_named_with_its_place_and_what_is_near() -> None
     assert "demo/echo@1" in error.message
 
 
-def test_another_adapter_than_process_may_run_outside_the_build_lane() -> None:
-    assert planned({"a": step(adapter="local")}, lane="dev").proposals[0].adapter == "local"
+@pytest.mark.scenario(75)
+def test_another_adapter_than_process_runs_outside_the_build_lane_what_is_pinned_there() -> None:
+    typed = read(document({"a": step(adapter="local")}, lane="dev"))
+    pins = {"dev": {"demo/echo@1": {"arm64": "sha256:" + "0" * 64}}}
+    planned = resolve(typed, tenant="acme", snapshot=snapshot(pins=pins), attached=())
+    assert planned.proposals[0].adapter == "local"
+    others: list[dict[str, Any]] = [{}, {"main": pins["dev"]}, {"dev": {"demo/strict@1": {}}}]
+    for other in others:
+        with pytest.raises(TheoryError) as caught:
+            resolve(typed, tenant="acme", snapshot=snapshot(pins=other), attached=())
+        assert caught.value.code == "ERR_IMAGE_UNPINNED"
+        assert "$.transitions.a: image not pinned" in caught.value.message
 
 
 @pytest.mark.scenario(49)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from theory_api.domain.registry import RegistrySnapshot, env_fingerprint, ref_of, slug
+from theory_api.domain.tests import shelf
 from theory_core import TheoryError, canonicalize, digest
 
 ARTIFACT: dict[str, Any] = {
@@ -224,3 +225,16 @@ def test_the_digest_of_a_spec_changes_with_any_of_it(snapshot: RegistrySnapshot)
         canonicalize(contents(processors={"llm/writer@1": changed}))
     )
     assert other.processor("llm/writer@1").digest != snapshot.processor("llm/writer@1").digest
+
+
+@pytest.mark.scenario(75, 76)
+def test_an_image_is_pinned_by_lane_and_platform_and_lane_build_needs_none() -> None:
+    digest = "sha256:" + "0" * 64
+    registry = shelf.snapshot(pins={"main": {"demo/echo@1": {"amd64": digest}}})
+    assert registry.pin("demo/echo@1", lane="main", platform="amd64") == digest
+    assert registry.pin("demo/echo@1", lane="build", platform="amd64") is None
+    with pytest.raises(TheoryError, match=r"ERR_REGISTRY_MISMATCH.*not for arm64"):
+        registry.pin("demo/echo@1", lane="main", platform="arm64")
+    for ref, lane in (("demo/echo@1", "dev"), ("demo/strict@1", "main")):
+        with pytest.raises(TheoryError, match=r"ERR_IMAGE_UNPINNED.*image not pinned"):
+            registry.pin(ref, lane=lane, platform="amd64")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import platform
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from theory_api.adapters.run_v1.places import home_name, runtime_root
 from theory_api.delivery.snapshot import load_registry
 from theory_api.domain.registry import RegistrySnapshot
 from theory_api.ports.intake import InputArtifact
-from theory_api.tests.engine import LEAN, ROOT, connected, image, left
+from theory_api.tests.engine import LEAN, ROOT, connected, image, left, repository_of
 from theory_core import canonicalize, digest, loads_strict
 
 FIXTURES = ROOT / "processors" / "runtime" / "theory_runtime" / "tests" / "fixtures"
 REF = "test/deeds@1"
+LIES = "test/liar@1"
+LIAR = Path(__file__).parent / "liar"
 PLAN = "/world/acme/p1"
 ARCH = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 PRINT = f"cpu:1;memory:256Mi;platform:{ARCH};runtime:python3"
@@ -38,10 +41,11 @@ class Registry:
     def __init__(self, *, network: str = "none") -> None:
         shipped = load_registry(ROOT / "registry")
         document: dict[str, Any] = loads_strict(shipped.document)
-        spec = dict(document["processors"]["media/shotlist@1"])
-        spec |= {"ref": REF, "image": "theory/test-deeds-v1", "network": network}
-        spec["runtime"] = {**spec["runtime"], "memory": "256Mi"}
-        document["processors"] = {**document["processors"], REF: spec}
+        for ref in (REF, LIES):
+            spec = dict(document["processors"]["media/shotlist@1"])
+            spec |= {"ref": ref, "image": repository_of(ref), "network": network}
+            spec["runtime"] = {**spec["runtime"], "memory": "256Mi", "concurrency": 2}
+            document["processors"] = {**document["processors"], ref: spec}
         self.current = RegistrySnapshot.from_document(canonicalize(document))
 
     async def pin(self) -> RegistrySnapshot:
@@ -61,6 +65,7 @@ class Bench:
     home: Path
     client: Any
     secrets: dict[str, str]
+    ref: str = REF
     frames: list[Mapping[str, Any]] = field(default_factory=list)
 
     async def run(
@@ -72,7 +77,7 @@ class Bench:
         timeout_s: float = 60,
         inputs: tuple[InputArtifact, ...] = (),
         secrets: tuple[str, ...] = (),
-        ref: str = REF,
+        ref: str = "",
         expected_oci: str | None = None,
     ) -> dict[str, Any]:
         """Run to the end; everything that a scheduler does around it is done."""
@@ -87,7 +92,7 @@ class Bench:
         payload = {
             "schema": "v1",
             "execution_id": name,
-            "ref": ref,
+            "ref": ref or self.ref,
             "mode": mode,
             "inputs": {"schema": "v1", "params": dict(params)},
             "write_prefix": prefix,
@@ -98,7 +103,7 @@ class Bench:
             "inputs_hash": digest(b"unused"),
         }
         envelope = await self.adapter.invoke(
-            ref=ref,
+            ref=ref or self.ref,
             payload=payload,
             timeout_s=timeout_s,
             expected_oci=expected_oci,
@@ -139,6 +144,33 @@ def deeds(client: Any, tmp_path_factory: pytest.TempPathFactory) -> str:  # noqa
     return image(client, REF, folder, lock=LEAN)
 
 
+@pytest.fixture(scope="session")
+def liars(client: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:  # noqa: ANN401
+    """Builds the image of the processor that keeps no rule, by how it starts; once each."""
+
+    @cache
+    def built(start: str) -> str:
+        folder = tmp_path_factory.mktemp("liar") / "1"
+        shutil.copytree(LIAR, folder)
+        (folder / "start.txt").write_text(start, encoding="ascii")
+        return image(client, LIES, folder, lock=LEAN)
+
+    return built
+
+
+@pytest.fixture
+def liar(client: Any, bench: Bench, liars: Callable[[str], str]) -> Callable[[str], str]:  # noqa: ANN401
+    """Has the bench run the processor that keeps no rule, with the given way to start."""
+
+    def chosen(start: str) -> str:
+        ident = liars(start)
+        client.images.get(ident).tag(repository_of(LIES), "build")
+        bench.ref = LIES
+        return ident
+
+    return chosen
+
+
 @pytest.fixture
 def short() -> Iterator[Path]:
     """A home with a short path."""
@@ -173,9 +205,9 @@ async def bench(client: Any, deeds: str, short: Path) -> AsyncIterator[Bench]:  
     yield made
     for name in await adapter.remembered():
         await adapter.release(name)
+    for listed in await adapter._pool.listed():
+        await adapter._pool.discard(listed["name"])
     await adapter.close()
-    for listed in await made.adapter._pool.listed():
-        await made.adapter._pool.discard(listed["name"])
     assert left(client, home_name(short)) == []
     assert not runtime_root(short, "d").exists()
     assert not runtime_root(short, "w").exists()

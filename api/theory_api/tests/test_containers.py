@@ -1,0 +1,173 @@
+"""The whole way through containers: the example's film, byte for byte that of child processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from theory_api.adapters.run_v1.places import home_name
+from theory_api.tests.engine import ROOT, connected, left
+from theory_core import verify
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+FILM = ("llm/litellm@1", "media/shotlist@1", "media/frames@1", "media/compose@1")
+EXAMPLE = ROOT / "docs" / "examples" / "media-generation.yaml"
+TEXT = ROOT / "docs" / "examples" / "sample.txt"
+HERE = {"PYTHONHASHSEED": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+THERE = {"PYTHONHASHSEED": "4242", "TZ": "Asia/Kathmandu", "LC_ALL": "C"}
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A home and the command line, under circumstances of its own."""
+
+    folder: Path
+    circumstances: Mapping[str, str]
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    def theory(self, *words: str, code: int = 0) -> str:
+        kept = ("PATH", "HOME", "THEORY_CACHE", "DOCKER_HOST")
+        scratch = self.folder / "scratch"
+        scratch.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "theory_api.cli.main", "--home", str(self.home), *words],
+            env={name: os.environ[name] for name in kept if name in os.environ}
+            | {"TMPDIR": str(scratch)}
+            | dict(self.circumstances),
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def film(self, adapter: str) -> dict[str, Any]:
+        """Make the film of the example; what it left, by what cannot differ."""
+        document = json.loads(json.dumps(_example(), sort_keys=True))
+        for step in document["transitions"].values():
+            step["adapter"] = adapter
+        self.folder.mkdir(parents=True, exist_ok=True)
+        plan = self.folder / "plan.json"
+        plan.write_text(json.dumps(document), encoding="utf-8")
+        self.theory("plan", "apply", str(plan), "--attach", f"text={TEXT}", "--json")
+        export = self.theory("ledger", "export", "media-generation").encode()
+        assert verify(export, laws=True).fault is None
+        events = [json.loads(line)["event"] for line in export.splitlines()]
+        return {
+            "artifacts": {
+                output["path"]: output["cid"]
+                for event in events
+                if event["kind"] == "artifact.produced"
+                for output in event["data"]["outputs"]
+                if not output["path"].startswith("/artifacts/execution/")
+            },
+            "envelopes": {
+                event["data"]["transition"]: event["data"]["envelope"]
+                for event in events
+                if event["kind"] == "execution.succeeded"
+            },
+            "adapters": {
+                event["data"]["adapter"] for event in events if event["kind"] == "execution.started"
+            },
+        }
+
+
+def _example() -> dict[str, Any]:
+    import yaml  # noqa: PLC0415 - here alone
+
+    document: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
+    return document
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Any]:
+    found = connected()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def built(engine: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:  # noqa: ANN401
+    """Image ids of the film's processors."""
+    assert engine
+    desk = Desk(tmp_path_factory.mktemp("built"), HERE)
+    told = [desk.theory("image", "build", ref, "--mode", "mock", "--json") for ref in FILM]
+    return {fact["ref"]: fact["image_id"] for fact in map(json.loads, told)}
+
+
+def test_the_same_source_is_the_same_image_wherever_it_is_built(
+    built: dict[str, str], tmp_path: Path
+) -> None:
+    """The layers of requirements are made anew, in another folder, at another time."""
+    desk = Desk(tmp_path, THERE)
+    base = Path(os.environ.get("THEORY_CACHE") or Path.home() / ".cache" / "theory")
+    cache = tmp_path / "cache" / "images"
+    cache.mkdir(parents=True)
+    for layer in (base / "images").glob("base-*.tar"):
+        (cache / layer.name).symlink_to(layer)
+    again = Desk(tmp_path, {**desk.circumstances, "THEORY_CACHE": str(cache.parent)})
+    told = again.theory("image", "build", "media/frames@1", "--mode", "mock", "--json")
+    assert json.loads(told)["image_id"] == built["media/frames@1"]
+
+
+def test_a_film_of_containers_is_that_of_processes(
+    engine: Any,  # noqa: ANN401
+    built: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    """Other users, time zones, locales, hash seeds and temporary folders; the same bytes."""
+    assert built.keys() == set(FILM)
+    processes = Desk(tmp_path / "a", HERE).film("process")
+    desk = Desk(tmp_path / "b", THERE)
+    containers = desk.film("local")
+    assert containers.pop("adapters") == {"local"}
+    assert processes.pop("adapters") == {"process"}
+    assert len(containers["artifacts"]) > 5
+    assert containers == processes
+    assert left(engine, home_name(desk.home)) == []
+
+
+def test_waiting_containers_are_started_used_and_stopped(
+    engine: Any,  # noqa: ANN401
+    built: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    assert built
+    desk = Desk(tmp_path, HERE)
+    inputs = ROOT / "docs" / "examples" / "script-inputs.json"
+    started = json.loads(desk.theory("local", "start", "llm/litellm@1", "--json"))["started"]
+    assert started
+    again = json.loads(desk.theory("local", "start", "llm/litellm@1", "--json"))["started"]
+    assert again == []
+    words = ("run", "--ref", "llm/litellm@1", "--adapter", "local", "--json")
+    ran = desk.theory(*words, "--inputs-file", str(inputs), "--attach", f"text={TEXT}")
+    assert json.loads(ran)["status"] == "success"
+    listed = json.loads(desk.theory("local", "status", "--json"))["containers"]
+    assert [one["name"] for one in listed] == started
+    assert not any(one["busy"] for one in listed)
+    assert set(json.loads(desk.theory("local", "logs", "--json"))["logs"]) == set(started)
+    assert json.loads(desk.theory("local", "stop", "--json"))["stopped"] == started
+    assert left(engine, home_name(desk.home)) == []
+
+
+def test_what_is_built_on_the_spot_runs_in_lane_build_alone(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, HERE)
+    words = ("run", "--ref", "media/shotlist@1", "--adapter", "local", "--build", "--lane", "main")
+    told = desk.theory(*words, "--json", code=1)
+    error = json.loads(told)["error"]
+    assert error["code"] == "ERR_IMAGE_UNPINNED"
+    assert "image not pinned" in error["message"]
+    desk.theory(*words[:4], "process", "--build", code=2)
