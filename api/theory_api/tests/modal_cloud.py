@@ -25,13 +25,14 @@ from typing import Any
 
 import grpclib
 import grpclib.server
-from google.protobuf.empty_pb2 import Empty
+from google.protobuf.empty_pb2 import Empty  # type: ignore[import-untyped]
 from modal_proto import api_grpc, api_pb2
 
 from theory_api.tests.modal_door import Door
 
 CONTAINER = Path(__file__).with_name("modal_container.py")
 PINNED = re.compile(r"FROM (?P<image>\S+)@(?P<digest>sha256:[0-9a-f]{64})")
+STDERR = api_pb2.FILE_DESCRIPTOR_STDERR
 OK = api_pb2.GenericResult.GENERIC_STATUS_SUCCESS
 
 Stream = Any
@@ -279,7 +280,7 @@ async def app_fetch_logs(cloud: ModalCloud, stream: Stream, request: Request) ->
         if ident in cloud.containers:
             text = cloud.containers[ident].log.read_text(encoding="utf-8", errors="replace")
             items += [
-                api_pb2.TaskLogs(data=f"{line}\n", timestamp=time.time(), file_descriptor=2)
+                api_pb2.TaskLogs(data=f"{line}\n", timestamp=time.time(), file_descriptor=STDERR)
                 for line in text.splitlines()
             ]
     batch = api_pb2.TaskLogsBatch(task_id="ta-1", items=items[-request.limit :])

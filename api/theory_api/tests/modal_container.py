@@ -18,7 +18,7 @@ class Nowhere:
 
 
 def main() -> None:
-    sys.meta_path.insert(0, Nowhere())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, Nowhere())
     from modal._serialization import deserialize  # noqa: PLC0415 - after the finder
 
     deserialize(Path(sys.argv[1]).read_bytes(), None)()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -23,7 +24,7 @@ TOLD = [
 
 
 async def given(pieces: list[bytes]) -> list[Told]:
-    async def source():  # type: ignore[no-untyped-def]  # noqa: ANN202
+    async def source() -> AsyncIterator[bytes]:
         for piece in pieces:
             yield piece
 
