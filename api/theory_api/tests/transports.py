@@ -28,10 +28,9 @@ from theory_api.adapters.modal.sdk import ModalSdk
 from theory_api.adapters.modal.transport import ModalWsAdapter
 from theory_api.adapters.process import ProcessWsAdapter, folder_resolver
 from theory_api.adapters.run_v1.endpoint import Endpoint
-from theory_api.adapters.run_v1.gateway import Gateway
 from theory_api.adapters.run_v1.health import HealthPace
 from theory_api.adapters.run_v1.remote import RemoteAdapter, RemotePace, websocket
-from theory_api.adapters.run_v1.uploads import TcpUploads
+from theory_api.adapters.run_v1.uploads import Gate, TcpUploads
 from theory_api.domain.deployment import Deployment, app_name
 from theory_api.ports.adapter import Adapter
 from theory_api.ports.intake import InputArtifact
@@ -207,7 +206,7 @@ async def over_local_http(home: Path) -> AsyncIterator[Desk]:
             adapter = RemoteAdapter(
                 name="local-http",
                 endpoints=Fixed(endpoint),
-                uploads=TcpUploads(lambda name: Gateway(name, intakes)),
+                uploads=TcpUploads(Gate(), intakes),
                 speech=http(),
                 home=home,
                 pace=PACE,
@@ -281,7 +280,7 @@ async def _over_modal(home: Path, name: str) -> AsyncIterator[Desk]:
         adapter = ModalWsAdapter(
             sdk=sdk,
             endpoints=ModalEndpoints(sdk, app=app_name, headers=PROXY),
-            uploads=TcpUploads(lambda execution: Gateway(execution, intakes)),
+            uploads=TcpUploads(Gate(), intakes),
             home=home,
             pace=PACE,
             name=name,

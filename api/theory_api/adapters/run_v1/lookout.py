@@ -74,7 +74,7 @@ async def _listening(
     """A connection that is attached to the run, and the greeting that it got."""
     protocol = RunProtocol("client")
     try:
-        async with endpoint.connect() as connection:
+        async with endpoint.dial().open() as connection:
             opening = protocol.send("RunOpen", {"role": role, "execution_id": execution_id})
             await connection.send(opening, text=True)
             yield connection, protocol, protocol.receive(await connection.recv())
