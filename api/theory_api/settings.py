@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from theory_api.domain.deployment import owner_of
 from theory_core import TheoryError
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"", "0", "false", "no", "off"})
 _LEVELS: Final = ("debug", "info", "warning", "error")
+_PORT_MOST: Final = 65_535
 _LANES: Final = ("build", "dev", "staging", "main")
 
 VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
@@ -28,6 +30,24 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     "run_target": ("RUN_TARGET", "default of --adapter; process"),
     "docker_host": ("DOCKER_HOST", "address of the Docker engine of this machine"),
     "image_registry": ("THEORY_IMAGE_REGISTRY", "host that pinned images are pulled from"),
+    "local_url": (
+        "THEORY_LOCAL_URL",
+        "server that local-http speaks to, http://… or unix:///…; {slug} is the processor's",
+    ),
+    "gateway_listen": (
+        "THEORY_GATEWAY_LISTEN",
+        "HOST:PORT where runs elsewhere deliver; default a free port of loopback",
+    ),
+    "gateway_url": (
+        "THEORY_GATEWAY_URL",
+        "address that Modal reaches the gateway by: a proxy that ends TLS before it",
+    ),
+    "modal_owner": (
+        "THEORY_MODAL_OWNER",
+        "comes before the names of Modal apps; default user and branch, in CI nothing",
+    ),
+    "modal_key": ("THEORY_MODAL_KEY", "key of a Modal proxy token, for who speaks to its apps"),
+    "modal_secret": ("THEORY_MODAL_SECRET", "secret of that token"),
     "ci": ("CI", "true refuses mode real"),
     "tenant": ("THEORY_TENANT", "tenant of this machine's user; default local"),
     "registry": ("THEORY_REGISTRY", "folder of registry specs"),
@@ -75,6 +95,11 @@ class Settings:
     """Empty for the engine's usual address."""
     image_registry: str
     """Comes before the repository of a pinned image; empty for the engine's usual one."""
+    local_url: str
+    gateway_listen: tuple[str, int]
+    gateway_url: str
+    modal_owner: str
+    """Empty for the names that CI deploys under."""
     ci: bool
     tenant: str
     registry: Path
@@ -98,7 +123,7 @@ class Settings:
         """The settings as one flat record for the `config.resolved` event."""
         names = (entry.name for entry in fields(self) if entry.name != "environment")
         values = ((name, getattr(self, name)) for name in names)
-        texts = (Path, PostgresUrl)
+        texts = (Path, PostgresUrl, tuple)
         told = ((name, "" if value is None else value) for name, value in values)
         return {name: str(value) if isinstance(value, texts) else value for name, value in told}
 
@@ -122,6 +147,7 @@ def read(
     home = Path(told("home", ".theory")).expanduser().absolute()
     cache = Path(environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "theory"
     quiet = "error" if interactive else "info"
+    ci = _flag("ci", told("ci", ""))
     return Settings(
         home=home,
         database=_database(told("database_url", ""), home),
@@ -130,7 +156,11 @@ def read(
         run_target=told("run_target", "process"),
         docker_host=told("docker_host", ""),
         image_registry=told("image_registry", ""),
-        ci=_flag("ci", told("ci", "")),
+        local_url=told("local_url", ""),
+        gateway_listen=_listening(told("gateway_listen", "127.0.0.1:0")),
+        gateway_url=told("gateway_url", ""),
+        modal_owner=told("modal_owner", "" if ci else _owner(environ)),
+        ci=ci,
         tenant=told("tenant", "local"),
         registry=_folder(told("registry", ""), "registry"),
         processors=_folder(told("processors", ""), "processors"),
@@ -199,6 +229,25 @@ def _count(name: str, value: str) -> int:
     if not (value.isascii() and value.isdigit() and 1 <= int(value[:4]) <= most):
         raise _wrong(name, f"is a whole number from 1 to {most}")
     return int(value)
+
+
+def _listening(address: str) -> tuple[str, int]:
+    host, colon, port = address.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port[:6]) <= _PORT_MOST):
+        raise _wrong("gateway_listen", "is HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _owner(environ: Mapping[str, str]) -> str:
+    """Who deploys, and from which branch: of the repository that this process stands in."""
+    user = environ.get("USER") or environ.get("LOGNAME") or ""
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        try:
+            head = (folder / ".git" / "HEAD").read_text(encoding="utf-8").strip()
+        except OSError:
+            continue
+        return owner_of(user, head.rpartition("refs/heads/")[2] if "refs/heads/" in head else "")
+    return owner_of(user, "")
 
 
 def _wrong(name: str, rule: str) -> TheoryError:

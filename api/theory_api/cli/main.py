@@ -16,6 +16,7 @@ from theory_api.cli import (
     image,
     ledger,
     local,
+    modal,
     plan,
     receipt,
     run,
@@ -59,6 +60,7 @@ theory.add_command(artifact.artifact)
 theory.add_command(receipt.receipt)
 theory.add_command(image.image)
 theory.add_command(local.local)
+theory.add_command(modal.modal)
 theory.add_command(serve.serve)
 theory.add_command(conformance.conformance)
 theory.add_command(scaffold.scaffold)

@@ -175,6 +175,11 @@ class RegistrySnapshot:
             self.pin(ref, lane=lane, platform=platform)
 
     @property
+    def environments(self) -> Mapping[str, Mapping[str, Any]]:
+        """The environments by name: branch, lane, where its deployments go, what drift means."""
+        return MappingProxyType(self._contents.environments)
+
+    @property
     def prices(self) -> Mapping[str, Price]:
         """The pinned price table, by model."""
         return MappingProxyType(self._contents.prices)

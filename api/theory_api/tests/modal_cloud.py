@@ -25,16 +25,19 @@ from typing import Any
 
 import grpclib
 import grpclib.server
-from google.protobuf.empty_pb2 import Empty
+from google.protobuf.empty_pb2 import Empty  # type: ignore[import-untyped]
 from modal_proto import api_grpc, api_pb2
 
 from theory_api.tests.modal_door import Door
 
 CONTAINER = Path(__file__).with_name("modal_container.py")
 PINNED = re.compile(r"FROM (?P<image>\S+)@(?P<digest>sha256:[0-9a-f]{64})")
+STDERR = api_pb2.FILE_DESCRIPTOR_STDERR
 OK = api_pb2.GenericResult.GENERIC_STATUS_SUCCESS
 
 Stream = Any
+Request = Any
+Message = Any
 Handler = Callable[["ModalCloud", Stream, Any], Awaitable[None]]
 
 
@@ -114,10 +117,18 @@ class ModalCloud:
     async def start(self, ident: str) -> None:
         """Start the container of a function, and the door before it."""
         await self.end(ident)
+        message = self.functions[ident].message
+        door = await Door.open(
+            port=message.webhook_config.web_server_port,
+            allowed=self.proxies if message.webhook_config.requires_proxy_auth else None,
+        )
+        log = self.folder / f"{ident}.log"
+        self.containers[ident] = Container(await self._process(ident, log), door, log)
+
+    async def _process(self, ident: str, log: Path) -> asyncio.subprocess.Process:
         function = self.functions[ident]
-        message = function.message
         sent = self.folder / f"{ident}.function"
-        sent.write_bytes(message.function_serialized)
+        sent.write_bytes(function.message.function_serialized)
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
@@ -126,9 +137,8 @@ class ModalCloud:
         }
         for name in function.secrets:
             environment |= self.secrets[self._named[name]]
-        log = self.folder / f"{ident}.log"
         with log.open("ab") as said:
-            process = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", str(CONTAINER), str(sent)),
                 env=environment,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -136,21 +146,25 @@ class ModalCloud:
                 stderr=said,
                 start_new_session=True,
             )
-        door = await Door.open(
-            port=message.webhook_config.web_server_port,
-            allowed=self.proxies if message.webhook_config.requires_proxy_auth else None,
-        )
-        self.containers[ident] = Container(process, door, log)
 
-    async def end(self, ident: str) -> None:
-        """End the container of a function and all that it started."""
-        container = self.containers.pop(ident, None)
-        if container is None:
-            return
-        await container.door.close()
+    async def preempt(self, ident: str) -> None:
+        """Kill a container; its function and its address stay."""
+        container = self.containers[ident]
         with contextlib.suppress(ProcessLookupError):
             os.killpg(container.process.pid, signal.SIGKILL)
         await container.process.wait()
+
+    async def again(self, ident: str) -> None:
+        """Start a container anew behind the same address."""
+        container = self.containers[ident]
+        container.process = await self._process(ident, container.log)
+
+    async def end(self, ident: str) -> None:
+        """End the container of a function and all that it started."""
+        if ident in self.containers:
+            await self.containers[ident].door.close()
+            await self.preempt(ident)
+            del self.containers[ident]
 
     async def close(self) -> None:
         """End every container."""
@@ -173,12 +187,12 @@ def rpc(handler: Handler) -> Handler:
 
 
 @rpc
-async def client_hello(_cloud: ModalCloud, stream: Stream, _request: Any) -> None:
+async def client_hello(_cloud: ModalCloud, stream: Stream, _request: Request) -> None:
     await stream.send_message(api_pb2.ClientHelloResponse())
 
 
 @rpc
-async def auth_token_get(_cloud: ModalCloud, stream: Stream, _request: Any) -> None:
+async def auth_token_get(_cloud: ModalCloud, stream: Stream, _request: Request) -> None:
     def part(content: Mapping[str, object]) -> str:
         return base64.urlsafe_b64encode(json.dumps(content).encode()).rstrip(b"=").decode()
 
@@ -187,7 +201,7 @@ async def auth_token_get(_cloud: ModalCloud, stream: Stream, _request: Any) -> N
 
 
 @rpc
-async def environment_get_or_create(cloud: ModalCloud, stream: Stream, request: Any) -> None:
+async def environment_get_or_create(cloud: ModalCloud, stream: Stream, request: Request) -> None:
     name = request.deployment_name
     if name not in cloud.environments:
         raise grpclib.GRPCError(grpclib.Status.NOT_FOUND, f"no environment {name}")
@@ -198,7 +212,7 @@ async def environment_get_or_create(cloud: ModalCloud, stream: Stream, request: 
 
 
 @rpc
-async def app_get_by_deployment_name(cloud: ModalCloud, stream: Stream, request: Any) -> None:
+async def app_get_by_deployment_name(cloud: ModalCloud, stream: Stream, request: Request) -> None:
     app = cloud.app(request.name, request.environment_name)
     answer = api_pb2.AppGetByDeploymentNameResponse(
         app_id=app.ident if app else "", environment_name=request.environment_name
@@ -207,7 +221,7 @@ async def app_get_by_deployment_name(cloud: ModalCloud, stream: Stream, request:
 
 
 @rpc
-async def app_create(cloud: ModalCloud, stream: Stream, request: Any) -> None:
+async def app_create(cloud: ModalCloud, stream: Stream, request: Request) -> None:
     if request.environment_name not in cloud.environments:
         raise grpclib.GRPCError(grpclib.Status.NOT_FOUND, "no such environment")
     ident = cloud.ident("ap")
@@ -216,7 +230,7 @@ async def app_create(cloud: ModalCloud, stream: Stream, request: Any) -> None:
 
 
 @rpc
-async def app_get_or_create(cloud: ModalCloud, stream: Stream, request: Any) -> None:
+async def app_get_or_create(cloud: ModalCloud, stream: Stream, request: Request) -> None:
     app = cloud.app(request.app_name, request.environment_name)
     if app is None:
         raise grpclib.GRPCError(grpclib.Status.NOT_FOUND, f"no app {request.app_name}")
@@ -224,23 +238,23 @@ async def app_get_or_create(cloud: ModalCloud, stream: Stream, request: Any) -> 
 
 
 @rpc
-async def app_get_layout(cloud: ModalCloud, stream: Stream, request: Any) -> None:
+async def app_get_layout(cloud: ModalCloud, stream: Stream, request: Request) -> None:
     layout = api_pb2.AppLayout(function_ids=cloud.apps[request.app_id].functions)
     await stream.send_message(api_pb2.AppGetLayoutResponse(app_layout=layout))
 
 
 @rpc
-async def app_client_disconnect(_cloud: ModalCloud, stream: Stream, _request: Any) -> None:
+async def app_client_disconnect(_cloud: ModalCloud, stream: Stream, _request: Request) -> None:
     await stream.send_message(Empty())
 
 
 @rpc
-async def app_heartbeat(_cloud: ModalCloud, stream: Stream, _request: Any) -> None:
+async def app_heartbeat(_cloud: ModalCloud, stream: Stream, _request: Request) -> None:
     await stream.send_message(Empty())
 
 
 @rpc
-async def app_publish(cloud: ModalCloud, stream: Stream, request: Any) -> None:
+async def app_publish(cloud: ModalCloud, stream: Stream, request: Request) -> None:
     app = cloud.apps[request.app_id]
     for ident in set(app.functions.values()) - set(request.function_ids.values()):
         await cloud.end(ident)
@@ -251,7 +265,7 @@ async def app_publish(cloud: ModalCloud, stream: Stream, request: Any) -> None:
 
 
 @rpc
-async def app_stop(cloud: ModalCloud, stream: Stream, request: Any) -> None:
+async def app_stop(cloud: ModalCloud, stream: Stream, request: Request) -> None:
     app = cloud.apps[request.app_id]
     app.stopped = True
     for ident in app.functions.values():
@@ -260,13 +274,13 @@ async def app_stop(cloud: ModalCloud, stream: Stream, request: Any) -> None:
 
 
 @rpc
-async def app_fetch_logs(cloud: ModalCloud, stream: Stream, request: Any) -> None:
+async def app_fetch_logs(cloud: ModalCloud, stream: Stream, request: Request) -> None:
     items = []
     for ident in cloud.apps[request.app_id].functions.values():
         if ident in cloud.containers:
             text = cloud.containers[ident].log.read_text(encoding="utf-8", errors="replace")
             items += [
-                api_pb2.TaskLogs(data=f"{line}\n", timestamp=time.time(), file_descriptor=2)
+                api_pb2.TaskLogs(data=f"{line}\n", timestamp=time.time(), file_descriptor=STDERR)
                 for line in text.splitlines()
             ]
     batch = api_pb2.TaskLogsBatch(task_id="ta-1", items=items[-request.limit :])
@@ -274,7 +288,7 @@ async def app_fetch_logs(cloud: ModalCloud, stream: Stream, request: Any) -> Non
 
 
 @rpc
-async def image_get_or_create(cloud: ModalCloud, stream: Stream, request: Any) -> None:
+async def image_get_or_create(cloud: ModalCloud, stream: Stream, request: Request) -> None:
     """Law: an image is there by its digest, or it is no image."""
     ident = "im-" + hashlib.sha256(request.image.SerializeToString(deterministic=True)).hexdigest()
     commands = list(request.image.dockerfile_commands)
@@ -296,7 +310,7 @@ async def image_get_or_create(cloud: ModalCloud, stream: Stream, request: Any) -
 
 
 @rpc
-async def mount_get_or_create(cloud: ModalCloud, stream: Stream, request: Any) -> None:
+async def mount_get_or_create(cloud: ModalCloud, stream: Stream, request: Request) -> None:
     if request.files:
         raise cloud.refuse("files of this machine in a mount")
     handle = api_pb2.MountHandleMetadata(content_checksum_sha256_hex="00")
@@ -305,7 +319,7 @@ async def mount_get_or_create(cloud: ModalCloud, stream: Stream, request: Any) -
 
 
 @rpc
-async def secret_get_or_create(cloud: ModalCloud, stream: Stream, request: Any) -> None:
+async def secret_get_or_create(cloud: ModalCloud, stream: Stream, request: Request) -> None:
     """Law: what a deployment sends of a secret is its name; its value is there already."""
     if request.env_dict:
         raise cloud.refuse("values of a secret in a deployment")
@@ -322,7 +336,7 @@ async def secret_get_or_create(cloud: ModalCloud, stream: Stream, request: Any) 
     await stream.send_message(api_pb2.SecretGetOrCreateResponse(secret_id=ident, metadata=metadata))
 
 
-def _handle(cloud: ModalCloud, ident: str, name: str, kind: int) -> Any:
+def _handle(cloud: ModalCloud, ident: str, name: str, kind: int) -> Message:
     return api_pb2.FunctionHandleMetadata(
         function_name=name,
         function_type=kind,  # type: ignore[arg-type]
@@ -330,13 +344,13 @@ def _handle(cloud: ModalCloud, ident: str, name: str, kind: int) -> Any:
     )
 
 
-def _data(function: api_pb2.Function) -> Any:
+def _data(function: api_pb2.Function) -> Message:
     ranked = api_pb2.FunctionData.RankedFunction(rank=0, function=function)
     return api_pb2.FunctionData(function_name=function.function_name, ranked_functions=[ranked])
 
 
 @rpc
-async def function_precreate(cloud: ModalCloud, stream: Stream, request: Any) -> None:
+async def function_precreate(cloud: ModalCloud, stream: Stream, request: Request) -> None:
     ident = request.existing_function_id or cloud.ident("fu")
     handle = _handle(cloud, ident, request.function_name, request.function_type)
     answer = api_pb2.FunctionPrecreateResponse(function_id=ident, handle_metadata=handle)
@@ -344,7 +358,7 @@ async def function_precreate(cloud: ModalCloud, stream: Stream, request: Any) ->
 
 
 @rpc
-async def function_create(cloud: ModalCloud, stream: Stream, request: Any) -> None:
+async def function_create(cloud: ModalCloud, stream: Stream, request: Request) -> None:
     """Law: what would be retried, or is not sent as it is, is not taken."""
     sent = request.function
     if sent.retry_policy.retries:
@@ -367,7 +381,7 @@ async def function_create(cloud: ModalCloud, stream: Stream, request: Any) -> No
 
 
 @rpc
-async def function_get(cloud: ModalCloud, stream: Stream, request: Any) -> None:
+async def function_get(cloud: ModalCloud, stream: Stream, request: Request) -> None:
     app = cloud.app(request.app_name, request.environment_name)
     ident = None if app is None else app.functions.get(request.object_tag)
     if ident is None:
@@ -382,7 +396,7 @@ async def function_get(cloud: ModalCloud, stream: Stream, request: Any) -> None:
 
 
 def _method(cloud: ModalCloud, name: str) -> Callable[[Any, Stream], Awaitable[None]]:
-    async def answer(_self: Any, stream: Stream) -> None:
+    async def answer(_self: object, stream: Stream) -> None:
         cloud.calls.append(name)
         request = await stream.recv_message()
         ident = str(stream.metadata.get("x-modal-token-id", ""))

@@ -18,8 +18,8 @@ class Nowhere:
 
 
 def main() -> None:
-    sys.meta_path.insert(0, Nowhere())  # type: ignore[arg-type]
-    from modal._serialization import deserialize
+    sys.meta_path.insert(0, Nowhere())
+    from modal._serialization import deserialize  # noqa: PLC0415 - after the finder
 
     deserialize(Path(sys.argv[1]).read_bytes(), None)()
     signal.pause()

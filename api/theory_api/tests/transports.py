@@ -10,6 +10,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -27,10 +28,9 @@ from theory_api.adapters.modal.sdk import ModalSdk
 from theory_api.adapters.modal.transport import ModalWsAdapter
 from theory_api.adapters.process import ProcessWsAdapter, folder_resolver
 from theory_api.adapters.run_v1.endpoint import Endpoint
-from theory_api.adapters.run_v1.gateway import Gateway
 from theory_api.adapters.run_v1.health import HealthPace
 from theory_api.adapters.run_v1.remote import RemoteAdapter, RemotePace, websocket
-from theory_api.adapters.run_v1.uploads import TcpUploads
+from theory_api.adapters.run_v1.uploads import Gate, TcpUploads
 from theory_api.domain.deployment import Deployment, app_name
 from theory_api.ports.adapter import Adapter
 from theory_api.ports.intake import InputArtifact
@@ -120,9 +120,10 @@ class Desk:
 
     async def heard(self, kind: str, *, within_s: float = 30) -> None:
         """Wait for a frame of a kind."""
-        async with asyncio.timeout(within_s):
-            while kind not in self.kinds():
-                await asyncio.sleep(0.02)
+        until = time.monotonic() + within_s
+        while kind not in self.kinds():
+            assert time.monotonic() < until, f"no {kind} came"
+            await asyncio.sleep(0.02)
 
 
 class Here:
@@ -205,7 +206,7 @@ async def over_local_http(home: Path) -> AsyncIterator[Desk]:
             adapter = RemoteAdapter(
                 name="local-http",
                 endpoints=Fixed(endpoint),
-                uploads=TcpUploads(lambda name: Gateway(name, intakes)),
+                uploads=TcpUploads(Gate(), intakes),
                 speech=http(),
                 home=home,
                 pace=PACE,
@@ -279,7 +280,7 @@ async def _over_modal(home: Path, name: str) -> AsyncIterator[Desk]:
         adapter = ModalWsAdapter(
             sdk=sdk,
             endpoints=ModalEndpoints(sdk, app=app_name, headers=PROXY),
-            uploads=TcpUploads(lambda execution: Gateway(execution, intakes)),
+            uploads=TcpUploads(Gate(), intakes),
             home=home,
             pace=PACE,
             name=name,

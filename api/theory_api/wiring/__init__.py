@@ -39,6 +39,7 @@ from theory_api.services.queries import Holds, Queries
 from theory_api.services.runs import Runs
 from theory_api.services.world import Worlds
 from theory_api.settings import VARIABLES, PostgresUrl, Settings
+from theory_api.wiring.remote import credentials, gate
 from theory_api.wiring.site import Seams, Site, Store, router
 from theory_core import TheoryError
 
@@ -149,7 +150,7 @@ async def open_engine(
     """
     snapshot = load_registry(settings.registry)
     secrets = _secrets(settings, snapshot)
-    start_logging(settings, secrets.values())
+    start_logging(settings, (*secrets.values(), *credentials(settings).values()))
     collect_rarely()
     home = open_home(settings.home)
     seams = seams or Seams()
@@ -177,6 +178,7 @@ async def open_engine(
             admitting=admitting,
             resident=resident,
             seams=seams,
+            gate=gate(settings),
         )
         engine: Engine | Router
         if isinstance(settings.database, PostgresUrl):

@@ -14,6 +14,7 @@ from theory_api.adapters.files.home import Home, open_shard
 from theory_api.adapters.memory.intakes import MemoryIntakes
 from theory_api.adapters.process import ProcessWsAdapter, folder_resolver
 from theory_api.adapters.process.transport import EnvironmentSource
+from theory_api.adapters.run_v1.uploads import Gate
 from theory_api.adapters.sql.postgres.inbox import PostgresInbox
 from theory_api.adapters.sql.postgres.membership import PostgresMembership
 from theory_api.adapters.sql.postgres.signals import PostgresSignals
@@ -36,6 +37,7 @@ from theory_api.scheduler.router import Publisher, Router
 from theory_api.scheduler.shards import shard_of, shards
 from theory_api.scheduler.verification import Verification
 from theory_api.settings import VARIABLES, Settings
+from theory_api.wiring import remote
 from theory_core import TheoryError
 
 Store = SqliteTruth | PostgresTruth
@@ -75,6 +77,8 @@ class Site:
     admitting: bool
     resident: bool
     seams: Seams
+    gate: Gate
+    """Where runs elsewhere deliver, of whichever shard they are."""
     clock: SystemClock = field(default_factory=SystemClock)
     owner: str = field(default_factory=lambda: fresh("owner-"))
 
@@ -112,7 +116,11 @@ class Site:
             secret=self.secret,
             may_start=may_start,
         )
-        adapters = (self.seams.adapter(made, intakes) for made in (process, local))
+        elsewhere = remote.adapters(
+            settings, self.snapshots.current, intakes, place.root, self.gate, may_start
+        )
+        made_here: tuple[Adapter, ...] = (process, local, *elsewhere)
+        adapters = (self.seams.adapter(made, intakes) for made in made_here)
         context = Context(
             world=self.read,
             artifacts=self.artifacts,

@@ -59,7 +59,7 @@ class ModalDeployer:
 
         async def tail(client: Any) -> list[str]:  # noqa: ANN401 - the SDK's client
             found = await self._look_up(app, client)
-            return [entry.message async for entry in found.logs.tail(lines)]
+            return [entry.message async for entry in found.logs.tail.aio(lines)]
 
         for text in await self._sdk.call(app, tail):
             for line in text.splitlines():

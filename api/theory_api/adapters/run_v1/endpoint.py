@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import httpx
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.typing import Subprotocol
 
 from theory_api.adapters.run_v1.calling import coded
-from theory_api.adapters.run_v1.client import Dial
-from theory_core import LIMITS, RUN_SUBPROTOCOL
+from theory_api.adapters.run_v1.client import Dial, dial_socket, dial_url
 
 _SCHEMES: Final[Mapping[str, str]] = {"http": "ws", "https": "wss"}
-_UNREAD: Final = 16
-_PING_S: Final = 20.0
-_OPEN_S: Final = 15.0
-_CLOSE_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,35 +48,15 @@ class Endpoint:
         return httpx.AsyncHTTPTransport(uds=self.socket, retries=0)
 
     def dial(self) -> Dial:
-        """How a client gets its connections to `/run`."""
-        return self.connect
+        """How a client gets its connections to `/run`.
 
-    def connect(self) -> AbstractAsyncContextManager[ClientConnection]:
-        """A connection to `/run`; it asks no proxy, and a redirect is no connection."""
+        Law: who answers at an address may change, so what may have been started there is never
+        started again; behind a socket there is one server.
+        """
+        if self.socket is not None:
+            return replace(dial_socket(self.socket), headers=self.headers)
         scheme, _, rest = self.url.partition("://")
-        way: dict[str, Any] = {"unix": True, "path": self.socket} if self.socket else {}
-        return _Straight(
-            f"{_SCHEMES[scheme]}://{rest}/run",
-            proxy=None,
-            subprotocols=[Subprotocol(RUN_SUBPROTOCOL)],
-            additional_headers=dict(self.headers),
-            compression=None,
-            max_size=LIMITS["frame_bytes"],
-            max_queue=_UNREAD,
-            open_timeout=_OPEN_S,
-            close_timeout=_CLOSE_S,
-            ping_interval=_PING_S,
-            ping_timeout=_PING_S,
-            **way,
-        )
-
-
-class _Straight(connect):
-    """A connection that goes where it was sent and nowhere else."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """Law: no redirect is followed; credentials would go along."""
-        return exc
+        return dial_url(f"{_SCHEMES[scheme]}://{rest}/run", headers=self.headers)
 
 
 class Endpoints(Protocol):

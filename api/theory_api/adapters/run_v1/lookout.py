@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection
@@ -53,7 +53,9 @@ async def stop(endpoint: Endpoint, execution_id: str, *, within_s: float) -> boo
             asyncio.timeout(within_s),
             _listening(endpoint, "controller", execution_id) as (connection, protocol, greeting),
         ):
-            await connection.send(protocol.send("Control", {"op": "cancel"}), text=True)
+            # One that ended meanwhile closes, and its result is there to be read all the same.
+            with contextlib.suppress(ConnectionClosed):
+                await connection.send(protocol.send("Control", {"op": "cancel"}), text=True)
             frame = greeting
             while frame["kind"] != "RunResult":
                 frame = protocol.receive(await connection.recv())
@@ -65,14 +67,14 @@ async def stop(endpoint: Endpoint, execution_id: str, *, within_s: float) -> boo
         return False
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def _listening(
     endpoint: Endpoint, role: str, execution_id: str
 ) -> AsyncIterator[tuple[ClientConnection, RunProtocol, dict[str, Any]]]:
     """A connection that is attached to the run, and the greeting that it got."""
     protocol = RunProtocol("client")
     try:
-        async with endpoint.connect() as connection:
+        async with endpoint.dial().open() as connection:
             opening = protocol.send("RunOpen", {"role": role, "execution_id": execution_id})
             await connection.send(opening, text=True)
             yield connection, protocol, protocol.receive(await connection.recv())

@@ -157,15 +157,16 @@ class RemoteAdapter:
         endpoint = await self._endpoints.of(live.ref, live.mode)
         log.info("adapter.url.resolve", execution_id=name, adapter=self.name, url=endpoint.url)
         await asyncio.to_thread(self._marks.make, name, {"ref": live.ref, "mode": live.mode})
-        async with self._uploads.open(name) as upload:
+        limit_s = timeout_s + self._pace.overtime_s
+        patience_s = limit_s + self._pace.health.budget_s + self._pace.stop_s
+        async with self._uploads.open(name, expires_in_s=patience_s) as door:
             request = calling.request(
-                payload,
+                {**payload, "inputs": door.inputs(payload["inputs"])},
                 timeout_s=timeout_s,
                 overtime_s=self._pace.overtime_s,
                 expected_oci=expected_oci,
-                upload=upload,
+                upload={"url": door.url, "headers": {}},
             )
-            limit_s = timeout_s + self._pace.overtime_s
             await self._healthy(live, endpoint, expected_oci)
             if live.halt.is_set():
                 raise coded("ERR_CANCELLED")

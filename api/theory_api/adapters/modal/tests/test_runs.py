@@ -1,0 +1,123 @@
+"""Runs in the cloud that go wrong: each has its code, and what may still run is never forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from theory_api.adapters.run_v1.marks import Marks
+from theory_api.ports.adapter import Standing
+from theory_api.tests.transports import Desk, over_modal, over_modal_http, short_folder
+from theory_core import TheoryError
+
+
+@pytest.fixture(params=["modal", "modal-http"])
+async def desk(request: pytest.FixtureRequest) -> AsyncIterator[Desk]:
+    way = over_modal if request.param == "modal" else over_modal_http
+    with short_folder() as home:
+        async with way(home) as made:
+            yield made
+
+
+def code_of(envelope: dict[str, object]) -> object:
+    error = envelope.get("error", {})
+    assert isinstance(error, dict)
+    return error.get("code")
+
+
+@pytest.mark.scenario(85)
+async def test_a_function_that_is_not_there_is_said_to_be_missing(desk: Desk) -> None:
+    envelope = await desk.run({"do": "many", "count": 1}, ref="test/absent@1")
+    assert code_of(envelope) == "ERR_ENDPOINT_MISSING"
+    assert await desk.adapter.standing("x1") is Standing.ABSENT
+
+
+@pytest.mark.scenario(85)
+async def test_a_server_behind_a_redirect_or_a_closed_door_is_not_healthy(desk: Desk) -> None:
+    assert desk.cloud is not None
+    desk.adapter._pace = type(desk.adapter._pace)(  # type: ignore[attr-defined]
+        health=type(desk.adapter._pace.health)(budget_s=0.5)  # type: ignore[attr-defined]
+    )
+    for container in desk.cloud.containers.values():
+        container.door.instead = b"HTTP/1.1 303 See Other\r\nLocation: /elsewhere\r\n\r\n"
+    assert code_of(await desk.run({"do": "many", "count": 1})) == "ERR_HEALTH"
+    for container in desk.cloud.containers.values():
+        container.door.instead = None
+        container.door.allowed = {}
+    assert code_of(await desk.run({"do": "many", "count": 1}, name="x2")) == "ERR_HEALTH"
+
+
+@pytest.mark.scenario(85)
+async def test_a_control_plane_that_is_down_is_not_waited_for(desk: Desk) -> None:
+    assert desk.cloud is not None
+    desk.cloud.failing["FunctionGet"] = 60.0
+    desk.adapter._sdk._call_s = 0.5  # type: ignore[attr-defined]
+    assert code_of(await desk.run({"do": "many", "count": 1})) == "ERR_MODAL_INVOCATION"
+
+
+async def test_a_container_that_dies_is_an_orphan_until_somebody_confirms_its_end(
+    desk: Desk,
+) -> None:
+    assert desk.cloud is not None
+    running = asyncio.create_task(desk.run({"do": "sleep"}))
+    await desk.heard("Event")
+    idents = list(desk.cloud.containers)
+    for ident in idents:
+        await desk.cloud.preempt(ident)
+    envelope = await running
+    assert code_of(envelope) == "ERR_ORPHANED"
+    assert not await stopped(desk)
+    for ident in idents:
+        await desk.cloud.again(ident)
+    assert await stopped(desk)
+    await desk.adapter.release("x1")
+
+
+async def stopped(desk: Desk) -> bool:
+    try:
+        return await desk.adapter.cancel("x1")
+    except TheoryError:
+        return False
+
+
+@pytest.mark.scenario(19)
+async def test_a_run_of_an_earlier_owner_is_found_and_ended(desk: Desk) -> None:
+    running = asyncio.create_task(desk.run({"do": "sleep"}))
+    await desk.heard("Event")
+    desk.adapter._live.clear()  # type: ignore[attr-defined]
+    assert await desk.adapter.standing("x1") is Standing.RUNNING
+    assert await desk.adapter.remembered() == ("x1",)
+    assert await desk.adapter.cancel("x1")
+    assert code_of(await running) == "ERR_CANCELLED"
+    assert await desk.adapter.standing("x1") is Standing.GONE
+    await desk.adapter.release("x1")
+    assert await desk.adapter.standing("x1") is Standing.ABSENT
+
+
+async def test_a_mark_is_there_before_the_server_hears_of_a_run(desk: Desk) -> None:
+    desk.adapter._may_start = lambda: False  # type: ignore[attr-defined]
+    envelope = await desk.run({"do": "many", "count": 1})
+    assert code_of(envelope) == "ERR_HEALTH"
+    marks = Marks(desk.home / desk.adapter.name)
+    assert marks.read("x1") == {"mode": "mock", "ref": "test/deeds@1"}
+    assert await desk.adapter.standing("x1") is Standing.GONE
+    assert "outputs.json" not in await desk.objects()
+
+
+@pytest.mark.scenario(86)
+async def test_mode_real_runs_where_the_secret_is_and_mock_has_none(desk: Desk) -> None:
+    params = {"do": "tell_secret", "name": "OPENAI_API_KEY"}
+    fingerprint = "secrets:OPENAI_API_KEY"
+    real = await desk.run(params, mode="real", secrets=["OPENAI_API_KEY"])
+    assert real["status"] == "success", fingerprint
+    assert (await desk.objects())["outputs/length"] == b"17"
+    mock = await desk.run(params, name="x2", secrets=["OPENAI_API_KEY"])
+    assert code_of(mock) == "ERR_MISSING_SECRET"
+    seen = await desk.run({"do": "environment"}, name="x3", mode="real", secrets=["OPENAI_API_KEY"])
+    assert seen["status"] == "success"
+    assert b"canary" not in (await desk.objects("x3"))["outputs/environment.json"]
+    leaked = {"do": "tell_secret", "name": "OPENAI_API_KEY", "leak": True}
+    told = await desk.run(leaked, name="x4", mode="real", secrets=["OPENAI_API_KEY"])
+    assert "canary" not in str(told)

@@ -1,0 +1,160 @@
+"""`theory modal …`: processors deployed to Modal, looked at, probed and stopped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from theory_api.cli import tables
+from theory_api.cli.loop import run
+from theory_api.cli.options import Told, shared, told
+
+if TYPE_CHECKING:
+    from theory_api.ports.deployer import Deployed
+
+REF = click.argument("ref", metavar="NS/NAME@N")
+LANE = click.option("--lane", metavar="LANE", help="Whose pins and environment. [env: THEORY_LANE]")
+
+
+@click.group()
+@shared
+def modal() -> None:
+    """Processors in the cloud Modal: the adapters modal and modal-http reach them there."""
+
+
+@modal.command()
+@shared
+@REF
+@LANE
+@told
+def deploy(given: Told, ref: str, lane: str | None) -> int:
+    """Deploy the pinned image of a processor: the functions run and mock."""
+    from theory_api.wiring.modal import delivery  # noqa: PLC0415 - stores take a second
+
+    async def work() -> int:
+        async with delivery(given.settings(lane=lane)) as cloud:
+            _tell(given, await cloud.deploy(ref))
+        return 0
+
+    return run(work())
+
+
+@modal.command()
+@shared
+@REF
+@LANE
+@told
+def probe(given: Told, ref: str, lane: str | None) -> int:
+    """Ask the function without secrets to run in mode real; only a missing secret is an answer."""
+    from theory_api.wiring.modal import delivery  # noqa: PLC0415 - as above
+
+    async def work() -> int:
+        async with delivery(given.settings(lane=lane)) as cloud:
+            code = await cloud.probe(ref)
+        if given.json:
+            tables.as_json({"ref": ref, "refused": code or ""})
+        elif code is None:
+            click.echo(f"{ref} declares no secret: there is nothing to probe")
+        else:
+            click.echo(f"{ref} refuses mode real where it has no secret: {code}")
+        return 0
+
+    return run(work())
+
+
+@modal.command()
+@shared
+@REF
+@LANE
+@told
+def stop(given: Told, ref: str, lane: str | None) -> int:
+    """Stop a processor's app; whoever runs in it is killed."""
+    from theory_api.wiring.modal import delivery  # noqa: PLC0415 - as above
+
+    async def work() -> int:
+        async with delivery(given.settings(lane=lane)) as cloud:
+            app = await cloud.stop(ref)
+        if given.json:
+            tables.as_json({"stopped": app})
+        else:
+            click.echo(f"stopped {app}")
+        return 0
+
+    return run(work())
+
+
+@modal.command()
+@shared
+@REF
+@LANE
+@told
+def status(given: Told, ref: str, lane: str | None) -> int:
+    """Show what is deployed of a processor, and where."""
+    from theory_api.wiring.modal import delivery  # noqa: PLC0415 - as above
+
+    async def work() -> int:
+        async with delivery(given.settings(lane=lane)) as cloud:
+            _tell(given, await cloud.status(ref))
+        return 0
+
+    return run(work())
+
+
+@modal.command()
+@shared
+@REF
+@LANE
+@click.option("--lines", default=100, show_default=True, type=click.IntRange(1, 1000))
+@told
+def logs(given: Told, ref: str, lane: str | None, lines: int) -> int:
+    """Print the last lines that a processor's containers wrote."""
+    from theory_api.wiring.modal import delivery  # noqa: PLC0415 - as above
+
+    async def work() -> int:
+        async with delivery(given.settings(lane=lane)) as cloud:
+            async for line in cloud.logs(ref, lines=lines):
+                click.echo(line)
+        return 0
+
+    return run(work())
+
+
+@modal.command("verify-digest")
+@shared
+@REF
+@LANE
+@told
+def verify_digest(given: Told, ref: str, lane: str | None) -> int:
+    """Compare the image that is deployed with the one that is pinned.
+
+    Drift is an error where the environment says that it fails; elsewhere it is reported.
+    """
+    from theory_api.wiring.modal import delivery  # noqa: PLC0415 - as above
+
+    async def work() -> int:
+        async with delivery(given.settings(lane=lane)) as cloud:
+            seen = await cloud.verify_digest(ref)
+        facts = [
+            {"function": one.function, "pinned": one.pinned, "runs": one.digest} for one in seen
+        ]
+        if given.json:
+            tables.as_json(facts)
+        else:
+            rows = [
+                (one.function, "drifted" if one.drifted else "as pinned", one.digest or "silent")
+                for one in seen
+            ]
+            tables.say(tables.table(rows))
+        return 0
+
+    return run(work())
+
+
+def _tell(given: Told, found: Deployed) -> None:
+    if given.json:
+        facts = {"app": found.app, "environment": found.environment, "urls": dict(found.urls)}
+        tables.as_json(facts)
+        return
+    rows = [(function, url) for function, url in sorted(found.urls.items())]
+    tables.say([f"{found.app} in {found.environment}", *tables.table(rows)])

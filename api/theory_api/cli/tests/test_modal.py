@@ -1,0 +1,188 @@
+"""`theory modal …` and runs through it, against a stand-in that deploys and serves for real."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import shutil
+import sys
+import threading
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from theory_api.adapters.modal import app
+from theory_api.cli.tests.desk import Desk
+from theory_api.tests.modal_cloud import ModalCloud, modal_cloud
+from theory_api.tests.transports import PROCESSORS, free_ports
+from theory_core import validate_envelope
+
+REF = "llm/litellm@1"
+DIGEST = "sha256:" + "c4" * 32
+OTHER = "sha256:" + "c5" * 32
+IMAGE = f"theory/llm-litellm-v1@{DIGEST}"
+INPUTS = '{"task": "script", "text": "A tide mill works with the moon. It turns twice a day."}'
+
+
+@dataclass
+class Running:
+    """A cloud in a thread of its own: the command line has a loop of its own too."""
+
+    cloud: ModalCloud
+    registry: Path
+    loop: asyncio.AbstractEventLoop
+
+    def does(self, work: Coroutine[object, object, None]) -> None:
+        """Have something done in its loop."""
+        asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
+
+
+def pins(registry: Path, digest: str) -> None:
+    """Pin the processor's image in every environment."""
+    text = f"schema: theory.pins.v1\npins:\n  {REF}: {{amd64: '{digest}', arm64: '{digest}'}}\n"
+    for name in ("dev", "staging", "main"):
+        (registry / "pins" / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def modal(tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    assert desk.folder == tmp_path
+    loop, ready, ending = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
+    found: list[ModalCloud] = []
+
+    async def serve() -> None:
+        folder = tmp_path / "cloud"
+        folder.mkdir()
+        async with modal_cloud(folder) as cloud:
+            found.append(cloud)
+            ready.set()
+            await ending.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    assert ready.wait(10)
+    (cloud,) = found
+    cloud.images.add(IMAGE)
+    cloud.secrets["dev", "theory-openai-api-key"] = {"OPENAI_API_KEY": "canary-1234567890"}
+    cloud.secrets["main", "theory-openai-api-key"] = {"OPENAI_API_KEY": "canary-1234567890"}
+    registry = tmp_path / "registry"
+    shutil.copytree(PROCESSORS.parent / "registry", registry)
+    pins(registry, DIGEST)
+    (port,) = free_ports(1)
+    told = {
+        "MODAL_SERVER_URL": cloud.url,
+        "MODAL_TOKEN_ID": "ak-test",
+        "MODAL_TOKEN_SECRET": "as-test",
+        "MODAL_CONFIG_PATH": str(tmp_path / "none.toml"),
+        "THEORY_REGISTRY": str(registry),
+        "THEORY_MODAL_OWNER": "ada-main",
+        "THEORY_MODAL_KEY": "wk-test",
+        "THEORY_MODAL_SECRET": "ws-test",
+        "THEORY_GATEWAY_LISTEN": f"127.0.0.1:{port}",
+        "THEORY_GATEWAY_URL": f"http://127.0.0.1:{port}",
+    }
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    ports = dict(zip((app.RUN, app.MOCK), free_ports(2), strict=True))
+    place = {"root": str(PROCESSORS), "python": sys.executable, "host": "127.0.0.1"}
+    monkeypatch.setattr(app, "Layout", functools.partial(app.Layout, **place, ports=ports))
+    yield Running(cloud, registry, loop)
+    loop.call_soon_threadsafe(ending.set)
+    thread.join(30)
+    loop.close()
+    assert cloud.faults == []
+
+
+def test_a_processor_is_deployed_looked_at_probed_and_stopped(desk: Desk, modal: Running) -> None:
+    deployed = desk.theory("modal", "deploy", REF, "--json")
+    assert deployed.code == 0, deployed.err
+    assert deployed.json["app"] == "ada-main-llm-litellm-v1"
+    assert deployed.json["environment"] == "dev"
+    assert set(deployed.json["urls"]) == {"run", "mock"}
+    assert "run" in desk.theory("modal", "status", REF).out
+    probed = desk.theory("modal", "probe", REF)
+    assert probed.code == 0, probed.err
+    assert "ERR_MISSING_SECRET" in probed.out
+    seen = desk.theory("modal", "verify-digest", REF, "--json")
+    assert [one["runs"] for one in seen.json] == [DIGEST, DIGEST]
+    assert desk.theory("modal", "logs", REF).code == 0
+    assert desk.theory("modal", "stop", REF, "--json").json == {"stopped": deployed.json["app"]}
+    gone = desk.theory("modal", "status", REF, "--json")
+    assert (gone.code, gone.json["code"]) == (1, "ERR_ENDPOINT_MISSING")
+    assert modal.cloud.containers == {}
+
+
+@pytest.mark.scenario(86)
+def test_a_probe_passes_on_a_missing_secret_alone(desk: Desk, modal: Running) -> None:
+    assert desk.theory("modal", "deploy", REF).code == 0
+    cloud = modal.cloud
+    mock = next(one for one in cloud.functions.values() if one.message.function_name == "mock")
+    given = next(one for one in cloud.functions.values() if one.message.function_name == "run")
+    mock.secrets = given.secrets
+    ident = next(name for name, one in cloud.functions.items() if one is mock)
+    modal.does(cloud.preempt(ident))
+    modal.does(cloud.again(ident))
+    probed = desk.theory("modal", "probe", REF, "--json")
+    assert (probed.code, probed.json["code"]) == (1, "ERR_CI_SAFETY")
+    assert "ERR_MODE_INVALID" in probed.json["message"]
+    assert "nothing to probe" in desk.theory("modal", "probe", "media/shotlist@1").out
+
+
+def test_drift_is_reported_or_fails_as_the_environment_says(desk: Desk, modal: Running) -> None:
+    for lane in ("dev", "main"):
+        pins(modal.registry, DIGEST)
+        assert desk.theory("modal", "deploy", REF, "--lane", lane).code == 0
+        pins(modal.registry, OTHER)
+        seen = desk.theory("modal", "verify-digest", REF, "--lane", lane, "--json")
+        if lane == "dev":
+            assert seen.code == 0
+            assert {(one["pinned"], one["runs"]) for one in seen.json} == {(OTHER, DIGEST)}
+        else:
+            assert (seen.code, seen.json["code"]) == (1, "ERR_REGISTRY_MISMATCH")
+        assert desk.theory("modal", "stop", REF, "--lane", lane).code == 0
+
+
+def test_nothing_is_deployed_that_nobody_pinned(desk: Desk, modal: Running) -> None:
+    printed = desk.theory("modal", "deploy", "media/shotlist@1", "--json")
+    assert (printed.code, printed.json["code"]) == (1, "ERR_IMAGE_UNPINNED")
+    assert modal.cloud.calls == []
+
+
+@pytest.mark.parametrize("adapter", ["modal", "modal-http"])
+def test_a_run_there_leaves_the_same_bytes_as_one_here(
+    desk: Desk, modal: Running, adapter: str
+) -> None:
+    assert desk.theory("modal", "deploy", REF).code == 0
+    words = ("run", "--ref", REF, "--inputs-json", INPUTS, "--json")
+    here = desk.theory(*words, "--execution-id", "here")
+    there = desk.theory(*words, "--execution-id", "there", "--adapter", adapter)
+    assert (here.code, there.code) == (0, 0), there.err
+    ours, theirs = here.json, there.json
+    assert [one["cid"] for one in theirs["outputs"]] == [one["cid"] for one in ours["outputs"]]
+    assert there.out.replace("/there/", "/here/").replace('"there"', '"here"') == here.out
+    pinned = desk.theory(*words, "--execution-id", "pinned", "--adapter", adapter, "--lane", "dev")
+    assert pinned.code == 0, pinned.err
+    envelope = validate_envelope(pinned.out.strip().encode(), expected_digest=DIGEST)
+    assert envelope["meta"]["image_digest"] == DIGEST
+    assert desk.theory("ledger", "verify", "run-there", "--laws").code == 0
+    assert modal.cloud.faults == []
+
+
+def test_without_an_address_for_its_outputs_nothing_is_started(
+    desk: Desk, modal: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("THEORY_GATEWAY_URL")
+    assert desk.theory("modal", "deploy", REF).code == 0
+    words = ("run", "--ref", REF, "--inputs-json", INPUTS, "--adapter", "modal", "--json")
+    printed = desk.theory(*words)
+    assert printed.json["error"]["code"] == "ERR_ADAPTER_INVOCATION"
+    assert modal.cloud.faults == []
+
+
+def test_local_http_names_the_setting_that_is_missing(desk: Desk) -> None:
+    words = ("run", "--ref", REF, "--inputs-json", INPUTS, "--adapter", "local-http", "--json")
+    printed = desk.theory(*words)
+    assert printed.json["error"]["code"] == "ERR_ENDPOINT_MISSING"
+    assert "THEORY_LOCAL_URL" in printed.json["error"]["message"]

@@ -1,0 +1,192 @@
+"""Takes processors to Modal as they are pinned, and looks at what is there: its image, its door."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+import structlog
+
+from theory_api.domain.deployment import Deployment, deployment, function_of
+from theory_api.domain.processor import ProcessorSpec, env_fingerprint
+from theory_api.domain.registry import RegistrySnapshot
+from theory_api.ports.deployer import Deployed, Deployer
+from theory_core import ERROR_CODES, LIMITS, TheoryError, canonicalize, loads_strict
+
+log = structlog.get_logger(__name__)
+
+PLATFORM: Final = "amd64"
+"""What Modal's machines are."""
+PROBE: Final = "probe"
+"""Execution id of a probe: nothing of it is ever run."""
+ANSWER_S: Final = 90.0
+"""For an answer, the start of a container included."""
+DIGEST_HEADER: Final = "Theory-Image-Digest"
+
+_ANSWER_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a function says it runs, beside what is pinned."""
+
+    function: str
+    url: str
+    pinned: str
+    digest: str
+    """Empty if it says nothing."""
+
+    @property
+    def drifted(self) -> bool:
+        """Whether the one is not the other."""
+        return self.digest != self.pinned
+
+
+class ModalDelivery:
+    """What `theory modal` does, in one environment of the registry.
+
+    `headers` are what Modal's door asks of everybody who comes.
+    """
+
+    def __init__(
+        self,
+        deployer: Deployer,
+        snapshot: RegistrySnapshot,
+        *,
+        environment: str,
+        app: Callable[[str], str],
+        headers: Mapping[str, str],
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._deployer = deployer
+        self._snapshot = snapshot
+        self._environment = environment
+        self._app = app
+        self._headers = dict(headers)
+        self._transport = transport
+
+    async def deploy(self, ref: str) -> Deployed:
+        """Deploy the pinned image of a processor.
+
+        Raises `TheoryError`: `ERR_NOT_FOUND`, `ERR_IMAGE_UNPINNED`, `ERR_REGISTRY_MISMATCH` (it is
+        pinned for another platform), and as `Deployer`.
+        """
+        wanted = self._wanted(ref)
+        log.info("modal.deploy", processor_ref=ref, app=wanted.app, image=wanted.image)
+        return await self._deployer.deploy(wanted)
+
+    async def status(self, ref: str) -> Deployed:
+        """What is deployed of a processor; raises `TheoryError` as `Deployer`."""
+        return await self._deployer.find(self._app(self._spec(ref).ref))
+
+    async def stop(self, ref: str) -> str:
+        """Stop a processor's app and answer its name; raises `TheoryError` as `Deployer`."""
+        app = self._app(self._spec(ref).ref)
+        await self._deployer.stop(app)
+        return app
+
+    def logs(self, ref: str, *, lines: int) -> AsyncIterator[str]:
+        """The last lines that a processor's containers wrote."""
+        return self._deployer.logs(self._app(self._spec(ref).ref), lines=lines)
+
+    async def verify_digest(self, ref: str) -> tuple[Seen, ...]:
+        """What both functions say they run.
+
+        Law: where the environment says that drift fails, it does: `ERR_REGISTRY_MISMATCH`. Raises
+        `ERR_HEALTH` where a function does not answer, and as `deploy`.
+        """
+        wanted = self._wanted(ref)
+        found = await self._deployer.find(wanted.app)
+        seen = []
+        for function, url in sorted(found.urls.items()):
+            answer = await self._ask("GET", f"{url}/healthz")
+            digest = answer.headers.get(DIGEST_HEADER, "")
+            seen.append(Seen(function, url, wanted.image_digest, digest))
+        drifted = [one.function for one in seen if one.drifted]
+        if drifted:
+            log.warning("modal.drift", processor_ref=ref, functions=",".join(drifted))
+        if drifted and self._snapshot.environments[self._environment]["drift"] == "fail":
+            message = f"registry mismatch: {ref} runs another image in {', '.join(drifted)}"
+            raise TheoryError("ERR_REGISTRY_MISMATCH", message, {"app": wanted.app})
+        return tuple(seen)
+
+    async def probe(self, ref: str) -> str | None:
+        """Ask the function that has no secret to run in mode real; the code that it refuses with.
+
+        Law: only `ERR_MISSING_SECRET` passes; any other answer raises `ERR_CI_SAFETY`. None: the
+        processor declares no secret, and there is nothing to ask. Raises `ERR_HEALTH` and as
+        `Deployer` besides.
+        """
+        spec = self._spec(ref)
+        if not spec.secrets_required:
+            return None
+        found = await self._deployer.find(self._app(ref))
+        url = found.urls.get(function_of("mock"))
+        if url is None:
+            message = f"endpoint missing: {found.app} has no function without secrets"
+            raise TheoryError("ERR_ENDPOINT_MISSING", message, {})
+        body = canonicalize({"execution_id": PROBE, "payload": self._payload(spec)})
+        answer = await self._ask("POST", f"{url}/run", body)
+        code = _code(answer.content)
+        if code != "ERR_MISSING_SECRET":
+            message = f"{ERROR_CODES['ERR_CI_SAFETY'].summary}: the probe was answered {code}"
+            raise TheoryError("ERR_CI_SAFETY", message, {"app": found.app})
+        return code
+
+    async def _ask(self, method: str, url: str, body: bytes | None = None) -> httpx.Response:
+        """An answer of a function; a redirect is none."""
+        headers = {**self._headers, "Content-Type": "application/json"}
+        way = self._transport or httpx.AsyncHTTPTransport(retries=0)
+        try:
+            async with httpx.AsyncClient(transport=way, timeout=ANSWER_S) as client:
+                answer = await client.request(method, url, content=body, headers=headers)
+        except httpx.HTTPError as error:
+            raise _unhealthy(type(error).__name__) from error
+        if answer.status_code != httpx.codes.OK:
+            raise _unhealthy(f"status {answer.status_code}")
+        return answer
+
+    def _spec(self, ref: str) -> ProcessorSpec:
+        return self._snapshot.processor(ref)
+
+    def _wanted(self, ref: str) -> Deployment:
+        digest = self._snapshot.pin(ref, lane=self._environment, platform=PLATFORM)
+        return deployment(self._spec(ref), app=self._app(ref), image_digest=digest)
+
+    def _payload(self, spec: ProcessorSpec) -> dict[str, Any]:
+        return {
+            "schema": "v1",
+            "ref": spec.ref,
+            "mode": "real",
+            "inputs": {"schema": "v1", "params": {}},
+            "write_prefix": f"/artifacts/outputs/{spec.slug}/{PROBE}/",
+            "upload": {
+                # Nothing is ever delivered there.
+                "url": "https://localhost/objects/",
+                "headers": {},
+                "expires_at": "1970-01-01T00:00:00.000000Z",
+                "max_bytes": 0,
+            },
+            "env_fingerprint": env_fingerprint(spec, platform=PLATFORM, mode="real"),
+            "registry_snapshot": self._snapshot.id,
+            "timeout_s": 1,
+            "secrets": list(spec.secrets_required),
+        }
+
+
+def _code(body: bytes) -> str:
+    """The code of an error envelope or a problem; what it was otherwise, in a word."""
+    if len(body) > min(_ANSWER_BYTES, LIMITS["frame_bytes"]):
+        return "at length"
+    try:
+        document = loads_strict(body)
+        code = document.get("error", document).get("code") or document["status"]
+    except (TheoryError, KeyError, AttributeError):
+        return "with something else"
+    return code if code in ERROR_CODES else "with a success" if code == "success" else "otherwise"
+
+
+def _unhealthy(reason: str) -> TheoryError:
+    return TheoryError("ERR_HEALTH", f"{ERROR_CODES['ERR_HEALTH'].summary}: {reason}", {})
