@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import jsonschema_rs
 
+from theory_api.domain import uris
 from theory_api.domain.documents import Document, Place, read_document
 from theory_api.domain.registry import DEFAULT_POLICY, SCHEMA, RegistrySnapshot
 from theory_core import ERROR_CODES, TheoryError, canonicalize
@@ -219,6 +220,9 @@ def _check_inputs(file: _File, schema: Mapping[str, Any], shared: Mapping[str, A
             raise file.refuse(place, "$ref names no shared schema of this registry")
     whole = {**schema, "$defs": {**schema.get("$defs", {}), **shared}}
     _compile(whole, file.refuse, ("inputs",))
+    if uris.hidden(whole):
+        reason = "an address (format: uri) stands below properties and items alone"
+        raise file.refuse(("inputs",), reason)
 
 
 def _references(value: Any, place: Place) -> Iterator[tuple[Place, str]]:  # noqa: ANN401

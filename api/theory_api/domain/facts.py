@@ -22,6 +22,10 @@ JUNIT_BYTES: Final = 2 * 1024 * 1024
 SCHEMA_BYTES: Final = 4 * 1024
 """Together with `SCHEMA_DEPTH` and no `$ref`, what bounds the time that a schema can take."""
 SCHEMA_DEPTH: Final = 16
+PATTERNS: Final = 8
+"""Regular expressions of one schema; each reads a text in time that grows with it, no faster."""
+PATTERN_BYTES: Final = 64 * 1024
+"""Of one of them, compiled."""
 
 READ_BYTES: Final[Mapping[str, int]] = {
     "http.get.200@1": JSON_BYTES,
@@ -71,6 +75,7 @@ def _check_schema(schema: Mapping[str, Any], place: str) -> None:
         limits = f"{SCHEMA_BYTES} bytes and a depth of {SCHEMA_DEPTH}"
         raise _invalid(place, f"a schema has at most {limits}")
     level: list[Any] = [schema]
+    patterns = 0
     while level:
         item = level.pop()
         if isinstance(item, float):
@@ -78,6 +83,10 @@ def _check_schema(schema: Mapping[str, Any], place: str) -> None:
         if isinstance(item, dict):
             if not _REFERENCES.isdisjoint(item):
                 raise _invalid(place, "a schema of a predicate refers to no other")
+            several = item.get("patternProperties")
+            patterns += ("pattern" in item) + (len(several) if isinstance(several, dict) else 0)
+            if patterns > PATTERNS:
+                raise _invalid(place, f"a schema has at most {PATTERNS} patterns")
             level.extend(item.values())
         elif isinstance(item, list):
             level.extend(item)
@@ -92,7 +101,7 @@ def _validator(schema: Mapping[str, Any]) -> jsonschema_rs.Draft202012Validator:
         dict(schema),
         mask="the value",
         offline=True,
-        pattern_options=jsonschema_rs.RegexOptions(),
+        pattern_options=jsonschema_rs.RegexOptions(size_limit=PATTERN_BYTES),
     )
 
 
@@ -220,6 +229,9 @@ class _Report:
             raise ValueError(self.fault)
         if not self._path and name not in {"testsuite", "testsuites"}:
             self.fault = "it is another document"
+            raise ValueError(self.fault)
+        if name == "testcase" and name in self._path:
+            self.fault = "a test case holds another"
             raise ValueError(self.fault)
         parent = self._path[-1] if self._path else ""
         self._path.append(name)

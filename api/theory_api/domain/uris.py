@@ -40,41 +40,75 @@ def check(schema: Mapping[str, Any], params: Mapping[str, Any], allow: Iterable[
     Raises `TheoryError` `ERR_INPUTS` "uri not allowed" with `detail` `place` and `reason`.
     """
     listed: set[Origin] | None = None
-    for place, value in _addresses(schema, params):
+    for place, value in _addresses(schema, params, "$.params"):
         if not isinstance(value, str):
             continue  # the schema's own affair
         if listed is None:
             listed = {found for uri in allow if (found := origin(uri)) is not None}
         if origin(value) not in listed:
-            message = f"invalid inputs payload: uri not allowed: $.params.{place}"
-            detail: dict[str, str | int] = {"place": f"$.params.{place}", "reason": "uri"}
+            message = f"invalid inputs payload: uri not allowed: {place}"
+            detail: dict[str, str | int] = {"place": place, "reason": "uri"}
             raise TheoryError("ERR_INPUTS", message, detail)
 
 
 def names(schema: Mapping[str, Any]) -> bool:
     """Whether a schema of params has any address at all."""
-    return any(_is_uri(member) or _is_uri(_items(member)) for _, member in _members(schema))
+    return next(_followed(schema), None) is not None
 
 
-def _addresses(
-    schema: Mapping[str, Any], params: Mapping[str, Any]
-) -> Iterator[tuple[str, object]]:
-    for name, member in _members(schema):
-        value = params.get(name)
-        if value is not None and _is_uri(member):
-            yield name, value
-        elif isinstance(value, list) and _is_uri(_items(member)):
-            yield from ((f"{name}[{index}]", item) for index, item in enumerate(value))
+def hidden(schema: Mapping[str, Any]) -> bool:
+    """Whether a schema declares an address where `check` would not look: in a choice, a reference.
+
+    Law: such a schema is refused when it is read, so that no address passes unseen.
+    """
+    seen = set(map(id, _followed(schema)))
+    return any(id(member) not in seen for member in _declared(schema))
 
 
-def _members(schema: Mapping[str, Any]) -> Iterable[tuple[str, object]]:
-    members = schema.get("properties", {})
+def _addresses(schema: object, value: object, place: str) -> Iterator[tuple[str, object]]:
+    """Every value that stands where the schema has an address, and its place."""
+    if _is_uri(schema):
+        yield place, value
+    if isinstance(value, Mapping):
+        for name, member in _members(schema):
+            if name in value:
+                yield from _addresses(member, value[name], f"{place}.{name}")
+    elif isinstance(value, list):
+        items = _items(schema)
+        for index, item in enumerate(value):
+            yield from _addresses(items, item, f"{place}[{index}]")
+
+
+def _followed(schema: object) -> Iterator[object]:
+    """The schemas of addresses below `properties` and `items`."""
+    if _is_uri(schema):
+        yield schema
+    for _, member in _members(schema):
+        yield from _followed(member)
+    items = _items(schema)
+    if items is not None:
+        yield from _followed(items)
+
+
+def _declared(value: object) -> Iterator[object]:
+    """The schemas of addresses anywhere."""
+    if _is_uri(value):
+        yield value
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _declared(item)
+
+
+def _members(schema: object) -> Iterable[tuple[str, object]]:
+    members = schema.get("properties", {}) if isinstance(schema, Mapping) else {}
     return members.items() if isinstance(members, Mapping) else ()
 
 
-def _items(member: object) -> object:
-    return member.get("items") if isinstance(member, Mapping) else None
+def _items(schema: object) -> object:
+    return schema.get("items") if isinstance(schema, Mapping) else None
 
 
-def _is_uri(member: object) -> bool:
-    return isinstance(member, Mapping) and member.get("format") == FORMAT
+def _is_uri(schema: object) -> bool:
+    return isinstance(schema, Mapping) and schema.get("format") == FORMAT

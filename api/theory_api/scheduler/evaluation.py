@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 
 from theory_api.domain import facts
@@ -14,6 +15,8 @@ from theory_api.ports.world import World
 from theory_api.scheduler.context import PASSING
 from theory_core import TheoryError
 
+AT_ONCE_BYTES = 4 * 1024
+"""Of an artifact that is judged where it is read; a larger one has a thread."""
 _REASON_CAP = 1024
 
 
@@ -84,7 +87,13 @@ async def _one(
     most = facts.READ_BYTES.get(predicate.name)
     if most is None:
         return "error", f"{predicate.name} is not known here"
-    return facts.judge(predicate, await artifacts.get(found.cid, max_bytes=most))
+    return await _judged(predicate, await artifacts.get(found.cid, max_bytes=most))
+
+
+async def _judged(predicate: Predicate, body: bytes) -> tuple[Verdict3, str]:
+    if len(body) <= AT_ONCE_BYTES:
+        return facts.judge(predicate, body)
+    return await asyncio.to_thread(facts.judge, predicate, body)
 
 
 async def _find(

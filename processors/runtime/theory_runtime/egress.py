@@ -23,6 +23,10 @@ _URI: Final = re.compile(
     r"(?::([1-9][0-9]{0,4}))?([/?][!-\[\]-~]*)?"
 )
 """As the control plane reads it (theory_api.domain.uris); a test holds the two together."""
+_TRANSLATED: Final = tuple(
+    map(ipaddress.ip_network, ("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "fec0::/10"))
+)
+"""Addresses of another kind inside, or of a site: nobody reaches the internet by them alone."""
 _PORTS: Final = {"http": 80, "https": 443}
 _MAX_PORT: Final = 65535
 
@@ -90,6 +94,8 @@ def is_public(address: str) -> bool:
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
+        return False
+    if any(parsed in network for network in _TRANSLATED):
         return False
     inner = getattr(parsed, "ipv4_mapped", None) or getattr(parsed, "sixtofour", None) or parsed
     return all(one.is_global and not one.is_multicast for one in (parsed, inner)) or (

@@ -32,7 +32,8 @@ class EventReader:
 
     def __init__(self, *, size_bytes: int = LIMITS["frame_bytes"] + ROOM_BYTES) -> None:
         self._most = size_bytes
-        self._line = bytearray()
+        self._line: list[bytes] = []
+        self._line_size = 0
         self._name = ""
         self._number = ""
         self._data: list[bytes] = []
@@ -49,11 +50,15 @@ class EventReader:
             piece = piece.removeprefix(b"\n")
             self._after_cr = False
         self._after_cr = piece.endswith(b"\r")
-        lines = (bytes(self._line) + piece).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *whole, rest = lines.split(b"\n")
-        self._line[:] = rest
+        *whole, rest = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        if whole:
+            # Law: bytes are looked at once, and joined once; a long line costs what it weighs.
+            whole[0] = b"".join((*self._line, whole[0]))
+            self._line, self._line_size = [], 0
+        self._line.append(rest)
+        self._line_size += len(rest)
         found = [told for line in whole if (told := self._take(line)) is not None]
-        if len(self._line) + self._size > self._most:
+        if self._line_size + self._size > self._most:
             raise coded("ERR_TOO_LARGE", "event")
         return found
 

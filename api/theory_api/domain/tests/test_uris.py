@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from theory_api.domain.uris import check, names, origin
+from theory_api.domain.uris import check, hidden, names, origin
 from theory_core import TheoryError
 
 SCHEMA = {
@@ -94,3 +94,41 @@ def test_a_schema_says_whether_it_has_addresses() -> None:
 def test_the_default_port_is_the_schemes() -> None:
     assert origin("https://a.example") == ("https", "a.example", 443)
     assert origin("http://a.example:80/x") == ("http", "a.example", 80)
+
+
+@pytest.mark.parametrize(
+    ("schema", "params", "place"),
+    [
+        (
+            {"properties": {"to": {"properties": {"url": {"format": "uri"}}}}},
+            {"to": {"url": "http://169.254.169.254/"}},
+            "$.params.to.url",
+        ),
+        (
+            {"properties": {"rows": {"items": {"items": {"format": "uri"}}}}},
+            {"rows": [[], ["https://api.example.org/", "http://169.254.169.254/"]]},
+            "$.params.rows[1][1]",
+        ),
+    ],
+)
+def test_an_address_deep_inside_is_found(
+    schema: dict[str, Any], params: dict[str, Any], place: str
+) -> None:
+    assert names(schema)
+    assert not hidden(schema)
+    with pytest.raises(TheoryError) as refused:
+        check(schema, params, ALLOW)
+    assert refused.value.detail["place"] == place
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"url": {"anyOf": [{"format": "uri"}, {"type": "null"}]}}},
+        {"properties": {"url": {"$ref": "#/$defs/url"}}, "$defs": {"url": {"format": "uri"}}},
+        {"additionalProperties": {"format": "uri"}},
+        {"properties": {"rows": {"prefixItems": [{"format": "uri"}]}}},
+    ],
+)
+def test_an_address_that_no_check_would_look_at_is_told(schema: dict[str, Any]) -> None:
+    assert hidden(schema)

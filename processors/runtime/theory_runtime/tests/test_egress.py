@@ -64,6 +64,10 @@ def test_a_name_is_resolved_once_and_has_to_be_public(monkeypatch: pytest.Monkey
         "fd00::1",
         "::ffff:127.0.0.1",
         "2002:7f00:1::",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::1",
+        "::169.254.169.254",
+        "fec0::1",
         "nonsense",
     ],
 )
