@@ -63,6 +63,7 @@ class _Live:
 
     container: Container | None = None
     lent: Lent | None = None
+    door: Gateway | None = None
     hidden: tuple[str, ...] = ()
     connected: bool = False
     cancelled: bool = False
@@ -218,7 +219,8 @@ class LocalWsAdapter:
         container = live.container
         if container is None or live.cancelled:
             raise coded("ERR_CANCELLED")
-        gateway = await _open_gateway(container, Gateway(name, self._intakes))
+        live.door = Gateway(name, self._intakes, expires_in_s=timeout_s + self._pace.overtime_s)
+        gateway = await _open_gateway(container, live.door)
         try:
             if live.lent is None:
                 await container.start()
@@ -319,6 +321,9 @@ class LocalWsAdapter:
                 until = 0.0
         elif container is not None:
             until = 0.0
+        if live.door is not None:
+            # Not before the run heard of it: an upload that fails would be its reason to end.
+            live.door.shut()
         if until:
             ended = asyncio.ensure_future(live.ended.wait())
             await asyncio.wait({ended}, timeout=until - time.monotonic())
