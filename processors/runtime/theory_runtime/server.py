@@ -79,8 +79,11 @@ class Runs:
         ended.sort()
         for place, (ended_at, name) in enumerate(ended):
             many = len(ended) - place > KEPT_RUNS
+            if now - ended_at > LEAST_S:
+                # What is on disk was for those who come back soon.
+                self._runs[name].record.close()
             if now - ended_at > (LEAST_S if many else KEPT_S):
-                self._runs.pop(name).record.close()
+                del self._runs[name]
 
     async def stop(self) -> None:
         """End all runs and wait for their results."""

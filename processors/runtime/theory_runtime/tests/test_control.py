@@ -44,7 +44,7 @@ async def comes_to(pid: int, states: Container[str]) -> bool:
 
 async def test_a_pause_is_no_hang_and_its_time_does_not_count(service: Service) -> None:
     async with service.connect() as client, service.connect() as controller:
-        await client.send(with_timeout(service.opening("paced", count=15, pause_s=0.1), 3))
+        await client.send(with_timeout(service.opening("paced", count=15, pause_s=0.1), 6))
         await client.recv()
         await controller.send(service.opening(role="controller"))
         await controller.recv()
@@ -55,7 +55,7 @@ async def test_a_pause_is_no_hang_and_its_time_does_not_count(service: Service) 
             await observer.send(service.opening(role="observer"))
             assert json.loads(await observer.recv())["content"]["state"] == "paused"
             before = len(await frames_until_quiet(observer))
-        await asyncio.sleep(3)
+        await asyncio.sleep(6)
         async with service.connect() as observer:
             await observer.send(service.opening(role="observer"))
             assert len(await frames_until_quiet(observer)) == before + 1

@@ -245,7 +245,7 @@ async def test_a_link_that_goes_dead_is_noticed_and_the_run_joined_again(
 
     await serve(handler)
     heard: list[int] = []
-    dial = replace(dial_url(await link.open(), one_server=True), ping_s=0.2)
+    dial = replace(dial_url(await link.open(), one_server=True), ping_s=1.0)
     with capture_logs() as lines:
         client = RunClient(dial, "x1")
         envelope = await client.run(PAYLOAD, on_frame=deaden, expected_oci=None)
@@ -265,7 +265,7 @@ async def test_a_link_that_stays_dead_is_a_timeout(path: str, serve: Serve) -> N
         await connection.wait_closed()
 
     await serve(handler)
-    dial = replace(dial_url(await link.open()), ping_s=0.2)
+    dial = replace(dial_url(await link.open()), ping_s=1.0)
     with pytest.raises(TheoryError) as caught:
         await run(dial)
     assert (caught.value.code, link.count) == ("ERR_WS_TIMEOUT", 1)
