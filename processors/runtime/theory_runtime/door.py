@@ -86,10 +86,15 @@ class HttpDoor:
             raise fault("ERR_UPLOAD", "answer") from error
 
     def fetch(self, url: str, take: Callable[[bytes], object]) -> None:
-        """Hand the bytes of a declared input to `take`; see `theory_runtime.inputs.Source`."""
+        """Hand the bytes of a declared input to `take`; see `theory_runtime.inputs.Source`.
+
+        Law: the upload's headers may be credentials; nobody but its own place gets them.
+        """
+        place = urljoin(self._url, url)
+        headers = self._headers if _origin(place) == _origin(self._url) else {}
         try:
-            connection, target = self._connect(urljoin(self._url, url))
-            connection.request("GET", target, headers=self._headers)
+            connection, target = self._connect(place)
+            connection.request("GET", target, headers=headers)
             answer = connection.getresponse()
             if answer.status not in _OK:
                 self.close()
@@ -120,6 +125,11 @@ class HttpDoor:
         if scheme == "https":
             return http.client.HTTPSConnection(netloc, timeout=TIMEOUT_S)
         return http.client.HTTPConnection(netloc, timeout=TIMEOUT_S)
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
 
 
 class FolderDoor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,41 @@ def test_nobody_there_is_an_upload_error(short: Path) -> None:
     with pytest.raises(TheoryError) as caught:
         HttpDoor(upload).fetch("/inputs/x", lambda _piece: None)
     assert caught.value.code == "ERR_STORAGE"
+
+
+class _Listener(BaseHTTPRequestHandler):
+    """Keeps the headers of what it is asked for."""
+
+    heard: list[str | None]
+
+    def do_GET(self) -> None:
+        self.heard.append(self.headers["Authorization"])
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_args: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.mark.scenario(63)
+def test_credentials_of_an_upload_go_to_its_own_place_alone() -> None:
+    heard: list[str | None] = []
+    handler = type("Handler", (_Listener,), {"heard": heard})
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), handler) as own,
+        ThreadingHTTPServer(("127.0.0.1", 0), handler) as other,
+    ):
+        for server in (own, other):
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        url = f"http://127.0.0.1:{own.server_port}/objects/"
+        door = HttpDoor({"url": url, "headers": {"Authorization": "canary"}})
+        for asked in ("/inputs/a", f"http://127.0.0.1:{other.server_port}/inputs/a"):
+            door.fetch(asked, lambda _piece: None)
+        door.close()
+        for server in (own, other):
+            server.shutdown()
+    assert heard == ["canary", None]
 
 
 def test_an_artifact_is_fetched_once_however_often_it_is_named(
