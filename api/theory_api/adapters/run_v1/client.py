@@ -289,6 +289,8 @@ class _connection:  # noqa: N801 - a context manager that reads as a verb
         code = ours if ours is not None else error.rcvd.code if error.rcvd is not None else None
         if self._joining and ours is None and code == _INVALID:
             return _error("ERR_WS_CLOSE", "the run is not there any more", close=code)
+        if code is None:
+            return _error("ERR_WS_CLOSE", "link lost")
         name = "ERR_WS_PROTOCOL" if code in _REFUSALS else "ERR_WS_CLOSE"
         return _error(name, str(code), close=code)
 
