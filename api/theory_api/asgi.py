@@ -78,6 +78,7 @@ def doors(services: Services, watchdog: Watchdog) -> Doors:
         queries=services.queries,
         ledgers=services.ledgers,
         engine=services.engine,
+        watching=services.watching,
         key=services.key,
         tenant=services.settings.tenant,
         principal=services.settings.principal,

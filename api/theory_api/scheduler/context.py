@@ -13,6 +13,7 @@ from theory_api.ports.folds import FoldStore
 from theory_api.ports.intake import Intakes
 from theory_api.ports.registry import Snapshots
 from theory_api.ports.scratch import Scratch
+from theory_api.ports.stream_bus import StreamBus
 from theory_api.ports.world import World
 from theory_api.scheduler.capacity import Capacity
 from theory_api.scheduler.hub import Hub
@@ -76,5 +77,7 @@ class Context:
     """What shortens a start; without it every ledger is folded from its first event."""
     hub: Hub | None = None
     """Where commits are published; readers of one that outlives its scheduler stay."""
+    streams: StreamBus | None = None
+    """Who hands the frames of runs on to those who watch; None: nobody watches."""
     capacity: Capacity | None = None
     """Places shared with other schedulers of this process; None: the pace's `parallel` alone."""

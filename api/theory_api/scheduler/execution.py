@@ -57,6 +57,8 @@ async def execute(
         inputs=job.artifacts,
         max_bytes=job.spec.max_output_bytes,
     )
+    if context.streams is not None:
+        context.streams.open(job.execution_id)
     log.info("execution.start", **_labels(job))
     log.info("adapter.selected", **_labels(job))
     envelope = await _invoke(context, metering, job, run)
@@ -86,6 +88,8 @@ async def _invoke(
 
     async def on_frame(frame: Mapping[str, Any]) -> None:
         run.trace.frame(frame)
+        if context.streams is not None:
+            context.streams.publish(job.execution_id, frame)
         if frame["kind"] == "Event":
             content = frame["content"]
             notice = Notice(

@@ -26,6 +26,7 @@ from theory_api.scheduler.outcome import UNCALLED, Note, fault, unrun, unstarted
 from theory_api.scheduler.patience import patiently
 from theory_api.scheduler.proposing import Proposing
 from theory_api.scheduler.reaping import LONGEST_S, Reaper
+from theory_api.scheduler.watching import end_stream
 from theory_api.scheduler.writer import Committed, Writer
 from theory_core import TheoryError
 
@@ -311,6 +312,7 @@ class Runner:
                 break
         if settling is not None:
             tell(note, settling)
+            await end_stream(context, note)
         await self._clean(note.execution_id, settling.adapter if settling else None)
 
     async def _report(self, state: PlanState, attempt: Attempting, note: Note) -> tuple[Note, bool]:

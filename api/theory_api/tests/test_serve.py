@@ -17,12 +17,21 @@ import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
 
 from theory_api import settings as configuration
 from theory_api.asgi import serve
+from theory_api.domain.naming import attempt_id
 from theory_api.settings import Settings
 from theory_api.wiring import open_reader
-from theory_core import TheoryError, digest, loads_strict, verify
+from theory_core import (
+    RUN_SUBPROTOCOL,
+    TheoryError,
+    digest,
+    encode_frame,
+    loads_strict,
+    verify,
+)
 
 TEXT = "Boats go down the river. The river goes to the sea. Nobody is in a hurry."
 
@@ -408,3 +417,52 @@ async def test_a_stopped_server_resumes_what_was_unfinished(tmp_path: Path) -> N
         ]
         assert len(settled) == len(set(settled))
         assert (await client.get("/healthz")).json() == {"ok": True}
+
+
+async def watched(server: Server, path: str) -> tuple[list[bytes], int]:
+    """Every frame that an observer of an execution hears, and the close code."""
+    spoken = Subprotocol(RUN_SUBPROTOCOL)
+    name = path.rpartition("/executions/")[2].removesuffix("/run")
+    frames: list[bytes] = []
+    url = server.url.replace("http", "ws") + path
+    async with connect(url, additional_headers=server.headers, subprotocols=[spoken]) as ws:
+        content = {"role": "observer", "execution_id": name}
+        await ws.send(encode_frame("RunOpen", content).decode())
+        try:
+            while True:
+                frames.append(str(await ws.recv()).encode())
+        except ConnectionClosed as closed:
+            return frames, closed.rcvd.code if closed.rcvd else 1006
+
+
+async def attempts(client: httpx.AsyncClient) -> list[Any]:
+    """Attempts of the film's first step."""
+    shown = (await client.get("/v1/plans/local/film")).json()
+    found: list[Any] = shown["transitions"][0]["executions"]
+    return found
+
+
+async def test_a_run_is_watched_live_and_later_and_ends_with_its_stored_envelope(
+    tmp_path: Path,
+) -> None:
+    name = attempt_id("/world/local/film", "write", 1)
+    path = f"/v1/plans/local/film/executions/{name}/run"
+    async with served(tmp_path) as server, server.client() as client:
+        await client.post("/v1/plans", json=request())
+        async with asyncio.timeout(60):
+            while not await attempts(client):  # noqa: ASYNC110 - the server is asked
+                await asyncio.sleep(0.02)
+        live, code = await watched(server, path)
+        later, again = await watched(server, path)
+        await follow(server, "/v1/plans/local/film")
+    async with served(tmp_path) as server:
+        old, last = await watched(server, path)
+    async with open_reader(settings(tmp_path)) as reader:
+        (attempt,) = (await reader.queries.show("/world/local/film")).transitions[0].executions
+        assert attempt.envelope is not None
+        stored = await reader.queries.document(attempt.envelope)
+    assert (code, again, last) == (1000, 1000, 1000)
+    assert stored in live[-1]
+    assert [frame for frame in later if b'"Gap"' not in frame][-1] == live[-1]
+    assert stored in old[-1]
+    assert len(old) == 2

@@ -17,6 +17,7 @@ from theory_api.web.health import healthz, readyz
 from theory_api.web.openapi import config
 from theory_api.web.plans import PlanController
 from theory_api.web.problem import handlers
+from theory_api.web.watch import WatchController
 
 
 def create_app(doors: Doors) -> App:
@@ -28,7 +29,14 @@ def litestar(doors: Doors) -> Litestar:
     """Controllers over `doors`, with their OpenAPI document; never served without the gates."""
     frames = Frames()
     return Litestar(
-        route_handlers=[PlanController, EventController, ArtifactController, healthz, readyz],
+        route_handlers=[
+            PlanController,
+            EventController,
+            WatchController,
+            ArtifactController,
+            healthz,
+            readyz,
+        ],
         dependencies={
             "doors": Provide(lambda: doors, sync_to_thread=False),
             "frames": Provide(lambda: frames, sync_to_thread=False),

@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 
 from theory_api.ports.truth import StoredEvent
 from theory_api.scheduler.shards import Served
+from theory_api.scheduler.watching import Watching
 from theory_api.services.ledger import Ledgers
 from theory_api.services.plans import PlanCommands, Submitter
 from theory_api.services.queries import Queries
@@ -31,6 +32,7 @@ class Doors:
     queries: Queries
     ledgers: Ledgers
     engine: Scheduler
+    watching: Watching
     key: str
     """The bearer key of this home."""
     tenant: str

@@ -134,9 +134,9 @@ async def _serve(
     try:
         await asyncio.wait({sending, reading}, return_when=asyncio.FIRST_COMPLETED)
         if sending.done():
-            await _close(socket, sending.result())
+            await closed(socket, sending.result())
         elif reading.result():
-            await _close(socket, UNWANTED)
+            await closed(socket, UNWANTED)
     finally:
         for task in (sending, reading):
             task.cancel()
@@ -170,8 +170,8 @@ async def _gone(socket: WebSocket[Any, Any, Any]) -> bool:
     return message["type"] == "websocket.receive"
 
 
-async def _close(socket: WebSocket[Any, Any, Any], code: int) -> None:
+async def closed(socket: WebSocket[Any, Any, Any], code: int, reason: str = "") -> None:
     """Close; a reader that takes nothing at all is left to the keep-alive."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINGER_S):
-            await socket.close(code=code)
+            await socket.close(code=code, reason=reason[:100] or None)

@@ -15,6 +15,7 @@ import structlog
 
 from theory_api.adapters.files.home import Home, open_home
 from theory_api.adapters.files.journalled import open_files, reading
+from theory_api.adapters.memory.streams import MemoryStreams
 from theory_api.adapters.process.transport import EnvironmentSource
 from theory_api.adapters.sql.postgres import migrate
 from theory_api.adapters.sql.postgres.read import read_only as postgres_reads
@@ -32,6 +33,7 @@ from theory_api.scheduler.capacity import Capacity
 from theory_api.scheduler.context import Notice
 from theory_api.scheduler.engine import Engine
 from theory_api.scheduler.router import Router
+from theory_api.scheduler.watching import Watching
 from theory_api.services.heads import compare, parse
 from theory_api.services.ledger import Ledgers
 from theory_api.services.plans import PlanCommands
@@ -67,6 +69,7 @@ class Services(Reader):
     plans: PlanCommands
     runs: Runs
     engine: Engine | Router
+    watching: Watching
     snapshots: Snapshots
     key: str
     """The home's bearer key."""
@@ -163,6 +166,8 @@ async def open_engine(
             log.info("heads.compared", file=str(settings.ledger_heads), plans=held)
         files = await stack.enter_async_context(open_files(home, seams.disk))
         artifacts = files.artifacts
+        streams = MemoryStreams(home.root)
+        stack.push_async_callback(streams.close)
         site = Site(
             settings=settings,
             home=home,
@@ -175,6 +180,7 @@ async def open_engine(
             on_notice=on_notice,
             environments=environments,
             capacity=Capacity(settings.parallel),
+            streams=streams,
             admitting=admitting,
             resident=resident,
             seams=seams,
@@ -190,7 +196,8 @@ async def open_engine(
         files.failed = engine.fail
         await engine.start()
         await artifacts.sweep()
-        yield _services(settings, engine, read, artifacts, site.snapshots, home.api_key())
+        watching = Watching(read, artifacts, streams, engine.subscribe)
+        yield _services(settings, engine, read, artifacts, site.snapshots, home.api_key(), watching)
 
 
 def _services(
@@ -200,6 +207,7 @@ def _services(
     artifacts: ArtifactStore,
     snapshots: Snapshots,
     key: str,
+    watching: Watching,
 ) -> Services:
     plans = PlanCommands(
         engine, artifacts, snapshots, ci=settings.ci, default_adapter=settings.run_target
@@ -223,6 +231,7 @@ def _services(
         plans=plans,
         runs=runs,
         engine=engine,
+        watching=watching,
         snapshots=snapshots,
         key=key,
     )

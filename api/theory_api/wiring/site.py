@@ -28,6 +28,7 @@ from theory_api.ports.artifacts import ArtifactStore
 from theory_api.ports.intake import Intakes
 from theory_api.ports.registry import Snapshots
 from theory_api.ports.scratch import Scratch
+from theory_api.ports.stream_bus import StreamBus
 from theory_api.scheduler.capacity import Capacity
 from theory_api.scheduler.context import Context, Notice, Pace
 from theory_api.scheduler.engine import Engine
@@ -74,6 +75,7 @@ class Site:
     on_notice: Callable[[Notice], None]
     environments: EnvironmentSource | None
     capacity: Capacity
+    streams: StreamBus
     admitting: bool
     resident: bool
     seams: Seams
@@ -135,6 +137,7 @@ class Site:
             notify=self.on_notice,
             folds=self.truth.folds,
             hub=hub,
+            streams=self.streams,
             capacity=self.capacity,
         )
         walk = Verification(self.read, self.clock, mine=mine) if self.resident else None

@@ -158,14 +158,15 @@ def ledger() -> Ledger:
     return Ledger()
 
 
-def doors(ledger: Ledger, *, send_timeout_s: float = 10.0) -> Doors:
-    """Only what the live stream needs."""
+def doors(ledger: Ledger, *, send_timeout_s: float = 10.0, watching: object = None) -> Doors:
+    """Only what the live streams need."""
     absent: Any = None
     return Doors(
         plans=absent,
         queries=cast("Any", ledger),
         ledgers=absent,
         engine=ledger,
+        watching=cast("Any", watching),
         key="0123456789abcdef0123456789abcdef",
         tenant="local",
         principal="local",

@@ -41,6 +41,7 @@ def doors(service: Failing) -> Doors:
         queries=stub,
         ledgers=stub,
         engine=stub,
+        watching=stub,
         key=KEY,
         tenant="local",
         principal="local",

@@ -1,0 +1,176 @@
+"""Who watches a run hears theory.run.v1, and is refused by the same rules as at a processor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
+
+from theory_api.adapters.memory.streams import MemoryStreams
+from theory_api.web import watch
+from theory_api.web.tests.test_live import KEY, Ledger, Serving, doors, serving
+from theory_core import RUN_SUBPROTOCOL, TheoryError, encode_frame, error_envelope, loads_strict
+
+__all__ = ["serving"]
+
+NAME = "x0123"
+PATH = f"/v1/plans/local/p1/executions/{NAME}/run"
+ENVELOPE = error_envelope(
+    NAME, "ERR_PROVIDER", env_fingerprint="cpu:1;memory:1Gi;platform:amd64;runtime:python3"
+)
+SPOKEN = Subprotocol(RUN_SUBPROTOCOL)
+
+
+class Runs:
+    """One run whose frames a test makes; stands for the scheduler's side."""
+
+    def __init__(self, folder: Path) -> None:
+        self.streams = MemoryStreams(folder)
+        self.streams.open(NAME)
+
+    def tokens(self, first: int, last: int) -> None:
+        for number in range(first, last + 1):
+            frame = {"kind": "Token", "seq": number, "content": {"text": f"{number} "}}
+            self.streams.publish(NAME, frame)
+
+    def end(self) -> None:
+        self.streams.finish(NAME, ENVELOPE)
+
+    async def state(self, plan: str, execution_id: str) -> str:
+        assert plan == "/world/local/p1"
+        if execution_id != NAME:
+            raise TheoryError("ERR_NOT_FOUND", "no such execution in this plan", {})
+        return "running"
+
+    def frames(self, _plan: str, execution_id: str, *, after: int = 0) -> AsyncGenerator[bytes]:
+        return self.streams.watch(execution_id, after=after)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path)
+
+
+def opening(role: str = "observer", name: str = NAME, **more: int) -> str:
+    content = {"role": role, "execution_id": name, **more}
+    return encode_frame("RunOpen", content).decode()
+
+
+async def heard(socket: ClientConnection) -> tuple[list[dict[str, Any]], int]:
+    """Every frame until the close, and its code."""
+    frames = []
+    try:
+        while True:
+            frames.append(loads_strict(await socket.recv()))
+    except ConnectionClosed as closed:
+        return frames, closed.rcvd.code if closed.rcvd else 1006
+
+
+async def test_a_watcher_hears_all_frames_and_the_envelope_as_it_is_stored(
+    serving: Serving, runs: Runs
+) -> None:
+    runs.tokens(1, 3)
+    async with (
+        serving(doors(Ledger(), watching=runs)) as at,
+        connect(at.ws + PATH, additional_headers=KEY, subprotocols=[SPOKEN]) as ws,
+    ):
+        await ws.send(opening())
+        assert loads_strict(await ws.recv()) == {
+            "kind": "Ack",
+            "seq": 0,
+            "content": {"execution_id": NAME, "state": "running"},
+        }
+        reading = asyncio.create_task(heard(ws))
+        runs.tokens(4, 5)
+        runs.end()
+        frames, code = await reading
+        last = encode_frame("RunResult", loads_strict(ENVELOPE), seq=6)
+    assert [frame["seq"] for frame in frames] == [1, 2, 3, 4, 5, 6]
+    assert ENVELOPE in last
+    assert (frames[-1], code) == (loads_strict(last), 1000)
+
+
+async def test_one_that_comes_back_goes_on_after_what_it_saw(serving: Serving, runs: Runs) -> None:
+    runs.tokens(1, 9)
+    runs.end()
+    async with (
+        serving(doors(Ledger(), watching=runs)) as at,
+        connect(at.ws + PATH, additional_headers=KEY, subprotocols=[SPOKEN]) as ws,
+    ):
+        await ws.send(opening(resume_from=7))
+        frames, code = await heard(ws)
+    assert ([frame["seq"] for frame in frames], code) == ([0, 8, 9, 10], 1000)
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (opening("controller"), 1008),
+        (opening(name="xother"), 1008),
+        (opening(resume_from=99), 1008),
+        (b"{}", 1003),
+        ("{", 1008),
+        (encode_frame("Control", {"op": "cancel"}).decode(), 1002),
+    ],
+)
+async def test_what_is_out_of_order_is_closed_with_its_code(
+    serving: Serving, runs: Runs, said: str | bytes, code: int
+) -> None:
+    async with (
+        serving(doors(Ledger(), watching=runs)) as at,
+        connect(at.ws + PATH, additional_headers=KEY, subprotocols=[SPOKEN]) as ws,
+    ):
+        await ws.send(said)
+        assert (await heard(ws))[1] == code
+
+
+async def test_an_observer_that_controls_is_closed_and_the_run_goes_on(
+    serving: Serving, runs: Runs
+) -> None:
+    async with (
+        serving(doors(Ledger(), watching=runs)) as at,
+        connect(at.ws + PATH, additional_headers=KEY, subprotocols=[SPOKEN]) as ws,
+    ):
+        await ws.send(opening())
+        await ws.send(encode_frame("Control", {"op": "cancel"}).decode())
+        assert (await heard(ws))[1] in {1002, 1008}
+        runs.tokens(1, 1)
+        runs.end()
+        async with connect(at.ws + PATH, additional_headers=KEY, subprotocols=[SPOKEN]) as again:
+            await again.send(opening())
+            assert (await heard(again))[1] == 1000
+
+
+async def test_a_silent_connection_is_closed(
+    serving: Serving, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "OPEN_S", 0.05)
+    async with (
+        serving(doors(Ledger(), watching=runs)) as at,
+        connect(at.ws + PATH, additional_headers=KEY, subprotocols=[SPOKEN]) as ws,
+    ):
+        assert await heard(ws) == ([], 1008)
+
+
+async def test_the_subprotocol_is_required(serving: Serving, runs: Runs) -> None:
+    async with (
+        serving(doors(Ledger(), watching=runs)) as at,
+        connect(at.ws + PATH, additional_headers=KEY) as ws,
+    ):
+        assert await heard(ws) == ([], 1002)
+
+
+async def test_an_unknown_execution_is_a_404_before_any_socket(
+    serving: Serving, runs: Runs
+) -> None:
+    async with serving(doors(Ledger(), watching=runs)) as at:
+        for path in (PATH.replace(NAME, "xother"), PATH.replace("local", "other")):
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(at.ws + path, additional_headers=KEY, subprotocols=[SPOKEN])
+            assert refused.value.response.status_code == 404

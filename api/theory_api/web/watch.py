@@ -1,0 +1,141 @@
+"""A run as it happens: `theory.run.v1` for those who watch, one WebSocket each."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, cast
+
+from litestar import Controller, WebSocket, websocket
+from litestar.params import FromPath
+
+from theory_api.web.connection import Message, Scope, Send
+from theory_api.web.doors import Doors, InjectedDoors
+from theory_api.web.events import GOING, TOO_SLOW, closed
+from theory_api.web.plans import owned
+from theory_api.web.problem import refuse, report
+from theory_core import RUN_SUBPROTOCOL, RunProtocol, TheoryError
+
+OPEN_S: Final = 10.0
+"""How long a connection may be silent at its beginning."""
+
+NORMAL: Final = 1000
+PROTOCOL: Final = 1002
+BINARY: Final = 1003
+INVALID: Final = 1008
+
+
+class WatchController(Controller):
+    """The frames of one execution."""
+
+    path = "/v1/plans/{tenant:str}/{plan:str}/executions/{execution_id:str}"
+    tags = ("executions",)
+
+    @websocket("/run")
+    async def watch(
+        self,
+        socket: WebSocket[Any, Any, Any],
+        tenant: FromPath[str],
+        plan: FromPath[str],
+        execution_id: FromPath[str],
+        doors: InjectedDoors,
+    ) -> None:
+        """Ack, the run's frames from `resume_from` on, its stored envelope, close code 1000."""
+        try:
+            path = owned(doors, tenant, plan)
+            state = await doors.watching.state(path, execution_id)
+        except TheoryError as error:
+            await refuse(cast("Scope", socket.scope), cast("Send", socket.send), error)
+            return
+        if RUN_SUBPROTOCOL not in socket.scope["subprotocols"]:
+            await socket.accept()
+            await socket.close(code=PROTOCOL, reason="subprotocol theory.run.v1 is required")
+            return
+        await socket.accept(subprotocols=RUN_SUBPROTOCOL)
+        code, reason = await _Watcher(socket, doors, path, execution_id).serve(state)
+        await closed(socket, code, reason)
+
+
+class _Watcher:
+    """One connection. Law: what it does, or does not do, changes nothing for the run."""
+
+    def __init__(
+        self, socket: WebSocket[Any, Any, Any], doors: Doors, plan: str, execution_id: str
+    ) -> None:
+        self._socket = socket
+        self._doors = doors
+        self._plan = plan
+        self._execution_id = execution_id
+        self._protocol = RunProtocol("server")
+
+    async def serve(self, state: str) -> tuple[int, str]:
+        """From the first frame to the close code, and why."""
+        try:
+            async with asyncio.timeout(OPEN_S):
+                opening = await self._receive()
+        except TimeoutError:
+            return INVALID, "no RunOpen in time"
+        except TheoryError as error:
+            return _code(error), error.message
+        if opening is None:
+            return GOING, ""
+        if opening["role"] != "observer":
+            return INVALID, "a run is watched here by the role observer; plans start and stop runs"
+        if opening["execution_id"] != self._execution_id:
+            return INVALID, "RunOpen names another execution than the address"
+        sending = asyncio.create_task(self._send(state, opening.get("resume_from", 0)))
+        hearing = asyncio.create_task(self._hear())
+        try:
+            await asyncio.wait({sending, hearing}, return_when=asyncio.FIRST_COMPLETED)
+            return sending.result() if sending.done() else hearing.result()
+        finally:
+            for task in (sending, hearing):
+                task.cancel()
+            await asyncio.gather(sending, hearing, return_exceptions=True)
+
+    async def _send(self, state: str, after: int) -> tuple[int, str]:
+        ack = {"execution_id": self._execution_id, "state": state}
+        frames = self._doors.watching.frames(self._plan, self._execution_id, after=after)
+        try:
+            await self._out(self._protocol.send("Ack", ack, seq=0))
+            async for text in frames:
+                await self._out(text)
+        except TimeoutError:
+            return TOO_SLOW, ""
+        except TheoryError as error:
+            if error.code in {"ERR_INPUTS", "ERR_NOT_FOUND"}:
+                return INVALID, error.message
+            report(error)
+            return GOING, ""
+        finally:
+            await frames.aclose()
+        return NORMAL, ""
+
+    async def _out(self, text: bytes) -> None:
+        async with asyncio.timeout(self._doors.send_timeout_s):
+            await self._socket.send_text(text.decode())
+
+    async def _hear(self) -> tuple[int, str]:
+        """Wait for the client to leave; whatever an observer says is out of order."""
+        try:
+            while await self._receive() is not None:
+                continue
+        except TheoryError as error:
+            return _code(error), error.message
+        return GOING, ""
+
+    async def _receive(self) -> dict[str, Any] | None:
+        """The content of the next frame; None for a client that left."""
+        message: Message = cast("Message", await self._socket.receive())
+        if message["type"] != "websocket.receive":
+            return None
+        text = message.get("text")
+        if text is None:
+            detail = {"reason": "binary", "close": BINARY}
+            raise TheoryError("ERR_WS_PROTOCOL", "frames are text", detail)
+        content: dict[str, Any] = self._protocol.receive(text)["content"]
+        return content
+
+
+def _code(error: TheoryError) -> int:
+    close = error.detail.get("close", INVALID)
+    return close if isinstance(close, int) else INVALID
