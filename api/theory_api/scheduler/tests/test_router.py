@@ -252,6 +252,7 @@ async def test_a_replica_that_waits_for_a_plan_set_aside_elsewhere_is_told_why_i
     await ledger.passes(25)
     assert any(waiter.done() for waiter in waiting) == before
     tenure.engine.set_aside(plan, fault)
+    assert (one.router.served.aside, two.router.served.aside) == (0, 1)
     told = await ledger.until(asyncio.gather(*waiting))
     assert told == ["ERR_CHAIN_BROKEN"] * 2
     await ledger.passes(1)
