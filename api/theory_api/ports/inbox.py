@@ -53,10 +53,16 @@ class Inbox(Protocol):
         """The reply, once there is one."""
 
     async def withdraw(self, ident: str) -> None:
-        """Nobody waits any more: remove a row that has no reply; idempotent."""
+        """Nobody waits any more: a row that has no reply is not pending, and never has one.
+
+        Idempotent. It goes with a later sweep, as its command may be under way all the same.
+        """
 
     async def sweep(self, shard: str, *, older_s: float) -> int:
-        """Remove rows answered longer ago than that, and what made them happen once; how many."""
+        """Remove rows answered or withdrawn longer ago than that, with what made them happen once.
+
+        How many.
+        """
 
     async def close(self) -> None:
         """Close every connection."""

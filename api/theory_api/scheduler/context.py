@@ -51,6 +51,8 @@ class Pace:
     """After a run's own timeout, until it is stopped though its adapter has not returned."""
     fold_events: int = 500
     """Events of a plan between two of its kept folds."""
+    prepare_s: float = 1800.0
+    """How long making an adapter ready may take; a large image over a slow line is let be."""
     recovery_s: float = 1.0
     """How long a start waits for decisions about open executions; they go on behind it."""
     recovering: int = 256

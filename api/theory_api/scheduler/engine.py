@@ -197,7 +197,8 @@ class Engine:
     @property
     def served(self) -> Served:
         """The one shard, while it is served."""
-        return Served(() if self.fault or not self._started else (self._shard,))
+        serving = self._started and self.fault is None
+        return Served((self._shard,) if serving else (), aside=len(self.aside))
 
     @property
     def idle(self) -> bool:

@@ -14,7 +14,7 @@ from theory_api.domain.encoding import absorb, frames, layout
 from theory_api.domain.evolve import fold
 from theory_api.domain.state import PlanState
 from theory_api.ports.folds import Fold, FoldStore
-from theory_api.ports.truth import StoredEvent, TruthStore
+from theory_api.ports.truth import ReadModel, StoredEvent, TruthStore
 from theory_api.scheduler.turns import Turn
 from theory_core import Chain, TheoryError, digest, event_hash
 
@@ -113,7 +113,7 @@ class Folding:
         return None
 
 
-async def refold(store: TruthStore, plan: str) -> Folded:
+async def refold(store: TruthStore | ReadModel, plan: str) -> Folded:
     """Fold a plan from its first event.
 
     Raises `TheoryError` `ERR_CHAIN_BROKEN`, naming plan and seq, when an event does not follow from
@@ -125,7 +125,7 @@ async def refold(store: TruthStore, plan: str) -> Folded:
 
 
 async def _follow(
-    store: TruthStore, folded: Folded, page: list[StoredEvent], *, more: bool
+    store: TruthStore | ReadModel, folded: Folded, page: list[StoredEvent], *, more: bool
 ) -> Folded:
     """Fold what comes after, beginning with a page that was read; `more` may be there after it."""
     state = folded.state

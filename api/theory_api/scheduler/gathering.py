@@ -21,6 +21,7 @@ from theory_api.domain.values import SelectorSpec, Verdict
 from theory_api.scheduler.context import Context, Notice
 from theory_api.scheduler.evaluation import evaluate
 from theory_api.scheduler.inputs import REMEMBERED, InputDocuments, Resolved, resolve
+from theory_api.scheduler.stopping import within
 from theory_core import LIMITS, TheoryError, WorldPath, digest, expand_prefix, loads_strict
 
 PREPARATIONS: Final = 3
@@ -160,8 +161,12 @@ class Gathering:
                 await place.prepare(ref=ref, mode=mode, on_progress=tell)
 
             task = self._prepared[key] = asyncio.create_task(ready())
-        if not task.done():
-            await asyncio.shield(task)
+        limit_s = self._context.pace.prepare_s
+        if not task.done() and not await within(self._context, limit_s, task):
+            task.cancel()
+        if task.cancelled() or not task.done():
+            message = f"the adapter was not ready after {limit_s:g} s"
+            raise TheoryError("ERR_UNAVAILABLE", message, {"adapter": adapter})
         task.result()
         self._failures.pop(key, None)
 

@@ -130,7 +130,10 @@ class Router:
     @property
     def served(self) -> Served:
         """The shards of this process."""
-        return Served(self.ownership.owned, dict(self.ownership.faults))
+        owned = self.ownership.owned
+        tenures = [tenure for name in owned if (tenure := self.ownership.serving(name)) is not None]
+        aside = sum(len(tenure.engine.aside) for tenure in tenures)
+        return Served(owned, dict(self.ownership.faults), aside)
 
     async def stop(self) -> None:
         """Give every shard back in order; others take them at once."""

@@ -22,6 +22,8 @@ class Served:
     shards: tuple[str, ...]
     faults: Mapping[str, str] = field(default_factory=dict)
     """Shard -> code of what last kept this process from serving it."""
+    aside: int = 0
+    """Plans of these shards that are refused, as their ledgers are not what was written."""
 
 
 def shards(count: int) -> tuple[str, ...]:

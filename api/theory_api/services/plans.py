@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Final, Protocol
 
 from theory_api.domain import commands as cmd
 from theory_api.domain.document import PlanDocument, read
@@ -59,6 +61,15 @@ class Draft:
     """Canonical document and attachments' digests: what makes two applications the same."""
 
 
+LARGE: Final = 1_000
+"""Transitions of a document that is checked beside the loop, which serves others meanwhile."""
+
+
+def _is_large(document: Mapping[str, Any]) -> bool:
+    steps = document.get("transitions")
+    return isinstance(steps, Mapping) and len(steps) > LARGE
+
+
 class PlanCommands:
     """Every change of a plan goes through here, for web and command line alike."""
 
@@ -94,7 +105,8 @@ class PlanCommands:
         for another snapshot), and what the stores raise.
         """
         attached = dict(attachments or {})
-        draft = self.draft(document, tenant=tenant, attached=attached)
+        drafting = partial(self.draft, document, tenant=tenant, attached=attached)
+        draft = await asyncio.to_thread(drafting) if _is_large(document) else drafting()
         outputs = [await self._attach(name, item) for name, item in sorted(attached.items())]
         stored = await self._artifacts.put(draft.body)
         for body in draft.planned.inputs.values():

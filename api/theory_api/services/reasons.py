@@ -5,32 +5,29 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
-from theory_api.domain.evolve import fold
 from theory_api.domain.runnable import Blocked, why
 from theory_api.domain.state import PlanState, TransitionState
 from theory_api.ports.artifacts import ArtifactStore
 from theory_api.ports.truth import PlanRow, ReadModel
 from theory_api.ports.world import World
+from theory_api.scheduler import folding
 from theory_api.scheduler.evaluation import evaluate
 from theory_api.services.views import WhyView
 from theory_core import TheoryError
 
-_PAGE: Final = 1000
 _FREE: Final = "nothing in the plan holds it; it starts once a scheduler serves this home"
 
 
 async def refold(read: ReadModel, row: PlanRow) -> PlanState:
-    """The plan's state as of its head or later.
+    """The plan's state as of its head or later, its chain verified on the way.
 
-    Raises `TheoryError` `ERR_CHAIN_BROKEN` when events are missing.
+    Raises `TheoryError` `ERR_CHAIN_BROKEN`, naming plan and seq, when an event is missing or is not
+    the one that was written.
     """
-    state = PlanState(plan=row.plan)
-    while state.seq < row.head_seq:
-        page = await read.events(row.plan, after=state.seq, limit=_PAGE)
-        if not page:
-            message = f"event {state.seq + 1} of {row.plan} is missing"
-            raise TheoryError("ERR_CHAIN_BROKEN", message, {"seq": state.seq + 1})
-        fold(row.plan, (event.body for event in page), state)
+    state = (await folding.refold(read, row.plan)).state
+    if state.seq < row.head_seq:
+        message = f"event {state.seq + 1} of {row.plan} is missing"
+        raise TheoryError("ERR_CHAIN_BROKEN", message, {"plan": row.plan, "seq": state.seq + 1})
     return state
 
 

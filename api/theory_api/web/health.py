@@ -17,6 +17,9 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     """Parts of the ledger whose plans this process decides about; requests for all are taken."""
     faults: dict[str, str]
     """Shard -> code of what last kept this process from serving it."""
+    aside: int
+    """How many of its plans are refused: their ledgers are not what was written; the log and
+    `theory ledger verify` name them."""
 
 
 @get(
@@ -44,7 +47,9 @@ async def readyz(doors: InjectedDoors) -> Ready:
     """The shards, or 503 with the reason."""
     _check(doors)
     served = doors.served()
-    return Ready(ok=True, shards=list(served.shards), faults=dict(served.faults))
+    return Ready(
+        ok=True, shards=list(served.shards), faults=dict(served.faults), aside=served.aside
+    )
 
 
 def _check(doors: Doors) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import stat
@@ -133,7 +134,7 @@ def _read_key(file: Path) -> str:
 
 
 def _write_key(file: Path) -> None:
-    """Put a new key there, whole, unless one has appeared meanwhile."""
+    """Put a new key there, whole, unless one has appeared meanwhile; its name is durable too."""
     part = file.with_name(f".api-key-{secrets.token_hex(8)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -144,11 +145,11 @@ def _write_key(file: Path) -> None:
         finally:
             os.close(handle)
         try:
-            file.hardlink_to(part)
-        except FileExistsError:
-            return
+            with contextlib.suppress(FileExistsError):
+                file.hardlink_to(part)
         finally:
             part.unlink()
+        Disk().sync_folder(file.parent)
     except OSError as error:
         raise _unusable(file, error) from error
 

@@ -14,7 +14,8 @@ from theory_core import TheoryError
 class _Entry:
     row: InboxRow
     reply: Reply | None = None
-    answered: float = 0.0
+    answered: float | None = None
+    """When it was answered or withdrawn."""
 
 
 @dataclass(slots=True)
@@ -40,7 +41,7 @@ class MemoryInbox:
         waiting = [
             entry.row
             for entry in self._entries.values()
-            if entry.row.shard == shard and entry.reply is None
+            if entry.row.shard == shard and entry.answered is None
         ]
         return waiting[:limit]
 
@@ -51,7 +52,7 @@ class MemoryInbox:
             message = "another process has become the writer"
             raise TheoryError("ERR_NOT_WRITER", message, {"shard": shard, "epoch": epoch})
         entry = self._entries.get(ident)
-        if entry is not None and entry.reply is None:
+        if entry is not None and entry.answered is None:
             entry.reply, entry.answered = reply, self._database.now()
 
     async def reply(self, ident: str) -> Reply | None:
@@ -60,18 +61,18 @@ class MemoryInbox:
         return None if entry is None else entry.reply
 
     async def withdraw(self, ident: str) -> None:
-        """Remove a row that has no reply."""
+        """Let nobody take a row that has no reply."""
         entry = self._entries.get(ident)
-        if entry is not None and entry.reply is None:
-            del self._entries[ident]
+        if entry is not None and entry.answered is None:
+            entry.answered = self._database.now()
 
     async def sweep(self, shard: str, *, older_s: float) -> int:
-        """Remove rows answered longer ago than that."""
+        """Remove rows answered or withdrawn longer ago than that."""
         before = self._database.now() - older_s
         old = [
             ident
             for ident, entry in self._entries.items()
-            if entry.row.shard == shard and entry.reply is not None and entry.answered < before
+            if entry.row.shard == shard and entry.answered is not None and entry.answered < before
         ]
         for ident in old:
             del self._entries[ident]

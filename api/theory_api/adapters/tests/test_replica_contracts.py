@@ -177,6 +177,23 @@ async def test_old_answers_go_with_what_made_them_happen_once(ledger: Ledger) ->
     assert [left.id for left in await inbox.pending("s0", limit=9)] == ["b"]
 
 
+async def test_what_was_withdrawn_goes_too_with_what_it_made_happen_once_meanwhile(
+    ledger: Ledger,
+) -> None:
+    inbox, truth = ledger.inbox(), ledger.truth()
+    epoch = await truth.claim("s0", "o1")
+    await inbox.put(row("a"))
+    (taken,) = await inbox.pending("s0", limit=9)
+    await inbox.withdraw("a")
+    once = IdempotencyRow(INBOX, taken.id, "b", b"{}")
+    await truth.append([], shard="s0", epoch=epoch, idempotency=[once])
+    await inbox.answer("a", Reply(answer=b"late"), shard="s0", epoch=epoch)
+    assert await inbox.reply("a") is None, "who withdrew it was told that nobody answered"
+    await ledger.passes(601)
+    assert await inbox.sweep("s0", older_s=600) == 1
+    assert await truth.idempotency(INBOX, "a") is None
+
+
 async def test_members_are_those_that_were_heard_of_within_a_lease(ledger: Ledger) -> None:
     one, two = ledger.members(), ledger.members()
     await one.renew("one")

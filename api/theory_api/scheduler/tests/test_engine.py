@@ -306,6 +306,19 @@ async def test_what_an_adapter_cannot_run_is_refused_after_a_few_tries() -> None
             assert "budget.reserved" not in await house.kinds(plan)
 
 
+async def test_a_preparation_that_never_ends_is_given_up_after_its_time_and_a_few_tries() -> None:
+    async with House() as house:
+        house.processors.shut["mock"] = asyncio.Event()
+        began = house.clock.monotonic()
+        plan = await house.apply({"a": step()})
+        assert await house.ended(plan) == "failed"
+        bound_s = PREPARATIONS * house.context.pace.prepare_s
+        assert bound_s <= house.clock.monotonic() - began < bound_s + 60
+        refused = await data_of(house, plan, "transition.refused")
+        assert "was not ready after 1800 s" in refused[0]["error"]["message"]
+        assert house.engine.fault is None
+
+
 async def test_a_refusal_pauses_where_the_policy_says_so() -> None:
     async with House(registry=snapshot(on_refused="pause")) as house:
         plan = await house.apply({"a": step(adapter="modal"), "b": step()})

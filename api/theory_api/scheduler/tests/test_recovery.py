@@ -377,6 +377,7 @@ async def test_a_plan_that_is_set_aside_while_it_runs_stops_nobody_else() -> Non
         (ident,) = house.processors.runs
         fault = TheoryError("ERR_CHAIN_BROKEN", "event 1 is another one", {"plan": plan, "seq": 1})
         house.engine.set_aside(plan, fault)
+        assert house.engine.served.aside == 1
         house.processors.runs[ident].stopped.set()
         await settle()
         other = await house.apply({"c": step()}, plan="p2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from theory_api.domain.tests.book import creation, proposal
 from theory_api.domain.tests.shelf import policy, snapshot
 from theory_api.domain.vector import MAX_AMOUNT
 from theory_api.ports.truth import StoredEvent
+from theory_api.scheduler.folding import ABREAST
 from theory_api.scheduler.tests import bench
 from theory_api.scheduler.tests.bench import Disk, House, Shelf, balances, data_of, step, until
-from theory_api.scheduler.tests.desk import desk, row
+from theory_api.scheduler.tests.desk import desk, pause, row
 from theory_api.scheduler.tests.processors import Run, forever
 from theory_core import Chain, TheoryError, canonicalize, loads_strict
 
@@ -32,6 +34,49 @@ async def test_a_request_whose_answer_was_lost_is_answered_when_it_is_sent_again
             "transition.proposed",
         ]
         await here.sound()
+
+
+@pytest.mark.scenario(18)
+async def test_ten_thousand_open_plans_are_taken_up_at_a_start_a_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, count = House(), 10_000
+    await first.engine.start()
+    names = [f"/world/acme/p{number}" for number in range(count)]
+    writer = first.engine._writer
+    assert writer is not None
+    made = [
+        writer.ask(command)
+        for name in names
+        for command in (creation(proposal("a"), plan=name), pause(name))
+    ]
+    await asyncio.gather(*made)
+    running = await first.apply({"a": step("long")}, plan="running")
+    disk = await first.crash()
+
+    heir, reading, most = House(disk=disk), 0, 0
+    events = heir.truth.events
+
+    async def counted(plan: str, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        try:
+            return await events(plan, after=after, limit=limit)
+        finally:
+            reading -= 1
+
+    monkeypatch.setattr(heir.truth, "events", counted)
+    async with heir:
+        assert most <= ABREAST
+        assert heir.engine.undecided == 0
+        assert not heir.engine.aside
+        states = [heir.engine.state(name) for name in names]
+        assert {state.status for state in states if state is not None} == {"paused"}
+        assert None not in states
+        assert await heir.ended(running) == "completed"
+        answer = await heir.plans.pause(names[-1], by="me", reason="wait")
+        assert answer.events == ()
 
 
 @pytest.mark.scenario(15)

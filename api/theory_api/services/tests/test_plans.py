@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from theory_api.domain.tests.shelf import snapshot
 from theory_api.ports.truth import IdempotencyRow
 from theory_api.scheduler.answer import Answer
 from theory_api.scheduler.tests.bench import Disk, House, Shelf, output_of, step, until
-from theory_api.services.plans import Attachment, PlanCommands
+from theory_api.services.plans import LARGE, Attachment, PlanCommands
 from theory_core import LIMITS, TheoryError, canonicalize, digest, loads_strict
 
 
@@ -144,6 +145,23 @@ async def test_a_document_too_large_for_a_request_is_refused() -> None:
     }
     error = await Desk().refusal(document(wide))
     assert error.code == "ERR_TOO_LARGE"
+
+
+async def test_a_large_document_is_checked_beside_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[bool] = []
+    draft = PlanCommands.draft
+
+    def watched(self: PlanCommands, *given: Any, **how: Any) -> Any:
+        seen.append(threading.current_thread() is threading.main_thread())
+        return draft(self, *given, **how)
+
+    monkeypatch.setattr(PlanCommands, "draft", watched)
+    for size in (1, LARGE + 1):
+        made = {f"t{n}": step() for n in range(size)}
+        await Desk().plans.apply(document(made), tenant="acme", by="me")
+    assert seen == [True, False]
 
 
 async def test_nothing_runs_for_real_under_ci() -> None:

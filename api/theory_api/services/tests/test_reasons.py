@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,9 +15,11 @@ from theory_api.domain.planning import resolve
 from theory_api.domain.runnable import Blocked
 from theory_api.domain.state import PlanState
 from theory_api.ports.truth import ArtifactRow
-from theory_api.services.reasons import reasons
+from theory_api.scheduler.tests.bench import House, step
+from theory_api.services.reasons import reasons, refold
 from theory_api.services.views import WhyView
 from theory_api.settings import assets
+from theory_core import TheoryError
 
 PLAN = "/world/local/p1"
 
@@ -129,3 +132,23 @@ async def test_a_cancelled_plan_says_of_each_transition_that_it_ended(reason: st
     found = await why(state, Shelf())
     assert {view.status for view in found.values()} == {"cancelled"}
     assert {view.condition for view in found.values()} == {"transition.ended"}
+
+
+@pytest.mark.parametrize(("seq", "lost"), [(2, False), (3, True)])
+async def test_a_ledger_that_is_not_what_was_written_is_named_by_plan_and_seq(
+    seq: int, *, lost: bool
+) -> None:
+    async with House() as house:
+        plan = await house.apply({"a": step()})
+        await house.ended(plan)
+        row = await house.reads.plan(plan)
+        events = house.disk.database.plans[plan].events
+        if lost:
+            del events[seq - 1 :]
+        else:
+            changed = events[seq - 1].body.replace(b'"demo/echo@1"', b'"demo/echo@2"')
+            events[seq - 1] = replace(events[seq - 1], body=changed)
+        with pytest.raises(TheoryError) as caught:
+            await refold(house.reads, row)
+        assert caught.value.code == "ERR_CHAIN_BROKEN"
+        assert caught.value.detail == {"plan": plan, "seq": seq}

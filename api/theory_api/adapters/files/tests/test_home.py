@@ -81,6 +81,23 @@ def test_the_key_is_made_once_and_only_its_owner_may_read_it(home: Home) -> None
     assert [path.name for path in home.root.iterdir() if "key" in path.name] == ["api-key"]
 
 
+@pytest.mark.parametrize("draw", [Home.api_key, Home.identity])
+def test_a_key_and_an_identity_are_durable_by_name_before_anybody_is_told(
+    home: Home, monkeypatch: pytest.MonkeyPatch, draw: Callable[[Home], str]
+) -> None:
+    synced: list[set[str]] = []
+
+    def sync_folder(_disk: Disk, folder: Path) -> None:
+        assert folder == home.root
+        synced.append({path.name for path in folder.iterdir()} & {"api-key", "identity"})
+
+    monkeypatch.setattr(Disk, "sync_folder", sync_folder)
+    drawn = draw(home)
+    assert synced in ([{"api-key"}], [{"identity"}])
+    assert draw(home) == drawn
+    assert len(synced) == 1
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o777])
 def test_a_key_that_others_may_use_is_refused(home: Home, mode: int) -> None:
     home.api_key()

@@ -30,8 +30,13 @@ WITH fence AS (
 )
 SELECT EXISTS (SELECT FROM fence)
 """
-_REPLY: Final = "SELECT answer, error FROM inbox WHERE id = $1 AND answered_at IS NOT NULL"
-_WITHDRAW: Final = "DELETE FROM inbox WHERE id = $1 AND answered_at IS NULL"
+_REPLY: Final = """
+SELECT answer, error FROM inbox WHERE id = $1 AND (answer IS NOT NULL OR error IS NOT NULL)
+"""
+# The row stays until a sweep: what its command made happen once may be committed meanwhile.
+_WITHDRAW: Final = """
+UPDATE inbox SET answered_at = clock_timestamp() WHERE id = $1 AND answered_at IS NULL
+"""
 _SWEEP: Final = """
 WITH gone AS (
   DELETE FROM inbox WHERE shard = $1 AND answered_at < clock_timestamp() - $2::interval
@@ -77,11 +82,11 @@ class PostgresInbox:
         return Reply(*found[0]) if found else None
 
     async def withdraw(self, ident: str) -> None:
-        """Remove a row that has no reply."""
+        """Let nobody take a row that has no reply."""
         await self._asking.rows(_WITHDRAW, ident)
 
     async def sweep(self, shard: str, *, older_s: float) -> int:
-        """Remove rows answered longer ago than that."""
+        """Remove rows answered or withdrawn longer ago than that."""
         count: int = await self._owning.value(_SWEEP, shard, timedelta(seconds=older_s), INBOX)
         return count
 

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 import asyncpg
 import stamina
+import structlog
 
 from theory_api.adapters.sql.columns import to_raw, to_text
 from theory_api.adapters.sql.postgres import claims, payload
@@ -25,6 +26,8 @@ from theory_api.domain.projection import Changes
 from theory_api.domain.values import TERMINAL_PLAN
 from theory_api.ports.truth import Append, IdempotencyRow, StoredEvent
 from theory_core import TheoryError
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Connection = asyncpg.Connection
@@ -61,6 +64,8 @@ class PostgresTruth:
         self._lease = lease
         self._held: dict[str, tuple[int, str]] = {}
         self._closed = False
+        self.retried = 0
+        """How often a transaction was tried again because the server asked for it."""
         self._appending = Line(url, WRITER, deadline_s=deadline_s, opened=self._opened)
         self._claiming = Line(url, "theory-claims")
         self._reading = [Line(url, "theory-reads", deadline_s=deadline_s) for _ in range(_READERS)]
@@ -126,6 +131,9 @@ class PostgresTruth:
                 on=passing, attempts=_ATTEMPTS, wait_initial=0.02, wait_max=0.5, timeout=None
             ):
                 with attempt:
+                    if attempt.num > 1:
+                        self.retried += 1
+                        log.warning("storage.retried", shard=shard, times=self.retried)
                     await self._appending.run(work)
         except DoubtfulError as error:
             if not await self._committed(batch, idempotency):

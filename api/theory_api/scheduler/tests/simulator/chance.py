@@ -27,6 +27,11 @@ COMPANY: Final = 0.35
 """Share of faults that are soon followed by another one, somewhere."""
 
 
+SCARCE: Final = (8, 5)
+"""Seeds that leave 5 when divided by 8 are scarce ones; no draw decides that, so the others are as
+they were before there were any."""
+
+
 class ViolationError(AssertionError):
     """A law was broken: what the simulator looks for."""
 
@@ -38,6 +43,8 @@ class Chance:
         self.draw = random.Random(seed)  # noqa: S311 - repeatable on purpose
         self.counts: Counter[str] = Counter()
         self.calm = False
+        self.scarce = seed % SCARCE[0] == SCARCE[1]
+        """Whether money is short, asks differ, and top-ups cross with refusals."""
         self.alarm: Callable[[str], None] = lambda _cause: None
         self._most = self.draw.randint(30, 100)
         self._trace = Hasher()

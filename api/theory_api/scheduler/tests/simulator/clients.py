@@ -15,11 +15,12 @@ from theory_api.ports.truth import IdempotencyRow
 from theory_api.scheduler.answer import Answer
 from theory_api.scheduler.outcome import decode
 from theory_api.scheduler.tests.simulator.process import HungUpError, Process
-from theory_api.scheduler.tests.simulator.workload import HOLD, REF, TENANT
+from theory_api.scheduler.tests.simulator.workload import ASKS, HOLD, REF, TENANT
 from theory_api.services.plans import Applied
 from theory_core import TheoryError, canonicalize, digest
 
 if TYPE_CHECKING:
+    from theory_api.scheduler.engine import Engine
     from theory_api.scheduler.tests.simulator.world import World
 
 AGAIN: Final = frozenset(
@@ -182,6 +183,27 @@ class Client:
     def _row(self, key: str, body: dict[str, Any]) -> IdempotencyRow:
         answer = canonicalize({"key": key})
         return IdempotencyRow(SCOPE, key, digest(canonicalize(body)), answer)
+
+
+def crossing(world: World, engine: Engine) -> None:
+    """Have a top-up arrive, now and then, right before a refusal for want of budget.
+
+    It was on its way while the runner looked: commands lie in the inbox for as long as two commits
+    take, and what the runner sees is the state without them.
+    """
+    writer, draw = engine._writer, world.chance.draw
+    assert writer is not None
+    ask = writer.ask
+
+    def asked(command: cmd.Command) -> asyncio.Future[Answer]:
+        short = isinstance(command, cmd.Refuse) and command.error.code == "ERR_BUDGET_EXCEEDED"
+        if short and not world.chance.calm and draw.random() < 0.5:
+            world.chance.note("crossing", command.plan)
+            amount = {"usd_micro": draw.randint(*ASKS)}
+            ask(cmd.TopUp(plan=command.plan, by="passer-by", amount=amount))
+        return ask(command)
+
+    writer.ask = asked  # type: ignore[method-assign]
 
 
 async def repeat(world: World, note: bytes) -> None:

@@ -20,6 +20,9 @@ HOLD: Final = {
     "latency_ms": 10_800_000,
     "io_bytes": 10_000,
 }
+ASKS: Final = (100, 400)
+"""What transitions ask for where money is scarce, in `usd_micro`, from and to."""
+
 SHARED: Final = (
     "/artifacts/shared/",
     "/artifacts/shared/one",
@@ -78,21 +81,28 @@ def _policy(ref: str, attempts: int, on_refused: str, on_breach: str) -> dict[st
     }
 
 
-def documents(draw: random.Random) -> list[dict[str, Any]]:
-    """The plans of one seed, at least `TRANSITIONS` transitions together."""
+def documents(draw: random.Random, *, scarce: bool = False) -> list[dict[str, Any]]:
+    """The plans of one seed, at least `TRANSITIONS` transitions together.
+
+    Where money is `scarce` it suffices for a part of them, and what they ask for differs.
+    """
     made: list[dict[str, Any]] = []
     left = TRANSITIONS
     while left > 0:
         size = draw.randint(20, 60)
-        made.append(_document(draw, f"p{len(made)}", size))
+        made.append(_document(draw, f"p{len(made)}", size, scarce=scarce))
         left -= size
     return made
 
 
-def _document(draw: random.Random, name: str, size: int) -> dict[str, Any]:
+def _document(draw: random.Random, name: str, size: int, *, scarce: bool) -> dict[str, Any]:
     names = [f"t{number}" for number in range(size)]
     steps = {one: transition(draw, names[:index]) for index, one in enumerate(names)}
     share = draw.choice([40, 60, 100])
+    if scarce:
+        share = 20
+        for step in steps.values():
+            step["estimate"] = HOLD | {"usd_micro": draw.randint(*ASKS)}
     budget = {
         "usd_micro": HOLD["usd_micro"] * size * share // 100,
         "tokens": HOLD["tokens"] * size * share // 100,

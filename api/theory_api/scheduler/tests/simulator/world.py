@@ -74,7 +74,8 @@ class World:
         self.owner = Owner("world")
         self.skew_s = 0.0
         self.registry = registry
-        self.people = [clients.Client(self, document) for document in documents(draw)]
+        plans = documents(draw, scarce=self.chance.scarce)
+        self.people = [clients.Client(self, document) for document in plans]
         self.pace = Pace(
             parallel=draw.choice([2, 4, 8]),
             meter_s=draw.choice([20.0, 60.0]),
@@ -273,6 +274,8 @@ class World:
         engine = process.engine
         try:
             await engine.start()
+            if self.chance.scarce:
+                clients.crossing(self, engine)
             await engine.stopped.wait()
         except TheoryError as error:
             self._blame(process, error)

@@ -114,6 +114,7 @@ async def test_a_serialization_failure_is_tried_again(
     await admin.execute("CREATE TRIGGER fails AFTER INSERT ON ledger_event EXECUTE FUNCTION fail()")
     await truth.append([story.created()], shard="s0", epoch=epoch)
     assert await admin.fetchval("SELECT last_value FROM tries") == 3
+    assert truth.retried == 2
     assert await truth.events(story.plan) == story.stored
     await admin.execute(
         "CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS"
