@@ -75,6 +75,22 @@ async def test_a_container_that_dies_is_an_orphan_until_somebody_confirms_its_en
     await desk.adapter.release("x1")
 
 
+@pytest.mark.scenario(19)
+async def test_a_run_whose_container_was_moved_has_ended_and_is_not_begun_again(
+    desk: Desk,
+) -> None:
+    assert desk.cloud is not None
+    running = asyncio.create_task(desk.run({"do": "sleep"}))
+    await desk.heard("Event")
+    for ident in list(desk.cloud.containers):
+        await desk.cloud.preempt(ident)
+        await desk.cloud.again(ident)
+    assert code_of(await running) in {"ERR_WS_CLOSE", "ERR_MODAL_INVOCATION"}
+    assert desk.kinds().count("Event") == 1
+    assert await desk.adapter.standing("x1") is Standing.GONE
+    await desk.adapter.release("x1")
+
+
 async def stopped(desk: Desk) -> bool:
     try:
         return await desk.adapter.cancel("x1")
