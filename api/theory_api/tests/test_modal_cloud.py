@@ -37,7 +37,7 @@ async def deploy(image: str, **facts: Any) -> None:  # noqa: ANN401
     try:
         await app.deploy.aio(environment_name="dev", client=client)
     finally:
-        await client.__aexit__(None, None, None)
+        await client.__aexit__(None, None, None)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(
@@ -78,4 +78,4 @@ async def test_a_call_that_it_does_not_know_is_a_fault(cloud: ModalCloud) -> Non
     with pytest.raises(modal.exception.UnimplementedError):
         await queue.hydrate.aio()
     assert cloud.faults == ["nobody answers QueueGetOrCreate"]
-    await client.__aexit__(None, None, None)
+    await client.__aexit__(None, None, None)  # type: ignore[no-untyped-call]
