@@ -185,7 +185,8 @@ class Fixed:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
 
-    async def of(self, _ref: str, _mode: str) -> Endpoint:
+    async def of(self, _ref: str, _mode: str, *, where: str = "") -> Endpoint:
+        assert where in {"", self.endpoint.where}
         return self.endpoint
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -98,8 +99,9 @@ class _Local:
     def __init__(self, address: str) -> None:
         self._address = address
 
-    async def of(self, ref: str, _mode: str) -> Endpoint:
+    async def of(self, ref: str, _mode: str, *, where: str = "") -> Endpoint:
         """The one address, or the processor's own."""
-        if not self._address:
+        address = where or self._address.replace(SLUG, slug(ref))
+        if not address:
             raise coded("ERR_ENDPOINT_MISSING", f"{VARIABLES['local_url'][0]} is not set")
-        return Endpoint.at(self._address.replace(SLUG, slug(ref)))
+        return replace(Endpoint.at(address), where=address)

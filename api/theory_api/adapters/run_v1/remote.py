@@ -63,6 +63,7 @@ class _Live:
 
     ref: str
     mode: str
+    where: str = ""
     began: float = field(default_factory=time.monotonic)
     until: float | None = None
     asked: bool = False
@@ -156,7 +157,9 @@ class RemoteAdapter:
         name = payload["execution_id"]
         endpoint = await self._endpoints.of(live.ref, live.mode)
         log.info("adapter.url.resolve", execution_id=name, adapter=self.name, url=endpoint.url)
-        await asyncio.to_thread(self._marks.make, name, {"ref": live.ref, "mode": live.mode})
+        live.where = endpoint.where
+        mark = {"ref": live.ref, "mode": live.mode, "where": live.where}
+        await asyncio.to_thread(self._marks.make, name, mark)
         limit_s = timeout_s + self._pace.overtime_s
         patience_s = limit_s + self._pace.health.budget_s + self._pace.stop_s
         async with self._uploads.open(name, expires_in_s=patience_s) as door:
@@ -215,7 +218,7 @@ class RemoteAdapter:
         if live is not None and not live.ended.is_set():
             live.halt.set()
             if live.asked:
-                there = await self._endpoints.of(live.ref, live.mode)
+                there = await self._endpoints.of(live.ref, live.mode, where=live.where)
                 await stop(there, execution_id, within_s=self._pace.stop_s)
             ended = asyncio.ensure_future(live.ended.wait())
             await asyncio.wait({ended}, timeout=self._pace.stop_s)
@@ -235,7 +238,8 @@ class RemoteAdapter:
         if mark is None:
             return None
         try:
-            return await self._endpoints.of(str(mark.get("ref")), str(mark.get("mode")))
+            ref, mode, where = (str(mark.get(name, "")) for name in ("ref", "mode", "where"))
+            return await self._endpoints.of(ref, mode, where=where)
         except TheoryError as error:
             if error.code == "ERR_ENDPOINT_MISSING":
                 # What is deployed no more runs nothing.

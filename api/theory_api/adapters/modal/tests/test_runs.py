@@ -103,6 +103,8 @@ async def test_a_run_of_an_earlier_owner_is_found_and_ended(desk: Desk) -> None:
     running = asyncio.create_task(desk.run({"do": "sleep"}))
     await desk.heard("Event")
     desk.adapter._live.clear()  # type: ignore[attr-defined]
+    # The next owner deploys from another branch: what runs is found where it was started.
+    desk.adapter._endpoints._app = "other-{}".format  # type: ignore[attr-defined]
     assert await desk.adapter.standing("x1") is Standing.RUNNING
     assert await desk.adapter.remembered() == ("x1",)
     assert await desk.adapter.cancel("x1")
@@ -113,11 +115,20 @@ async def test_a_run_of_an_earlier_owner_is_found_and_ended(desk: Desk) -> None:
 
 
 async def test_a_mark_is_there_before_the_server_hears_of_a_run(desk: Desk) -> None:
-    desk.adapter._may_start = lambda: False  # type: ignore[attr-defined]
-    envelope = await desk.run({"do": "many", "count": 1})
-    assert code_of(envelope) == "ERR_HEALTH"
+    asked = asyncio.Event()
+
+    def may_start() -> bool:
+        asked.set()
+        return False
+
+    desk.adapter._may_start = may_start  # type: ignore[attr-defined]
+    running = asyncio.create_task(desk.run({"do": "many", "count": 1}))
+    await asyncio.wait_for(asked.wait(), 30)
+    assert await desk.adapter.cancel("x1")
+    assert code_of(await running) == "ERR_CANCELLED"
     marks = Marks(desk.home / desk.adapter.name)
-    assert marks.read("x1") == {"mode": "mock", "ref": "test/deeds@1"}
+    where = "dev/test-deeds-v1"
+    assert marks.read("x1") == {"mode": "mock", "ref": "test/deeds@1", "where": where}
     assert await desk.adapter.standing("x1") is Standing.GONE
     assert "outputs.json" not in await desk.objects()
 
