@@ -17,6 +17,7 @@ _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"", "0", "false", "no", "off"})
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _PORT_MOST: Final = 65_535
+_UNTOLD: Final = frozenset({"environment", "modal_key", "modal_secret"})
 _LANES: Final = ("build", "dev", "staging", "main")
 
 VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
@@ -30,6 +31,10 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     "run_target": ("RUN_TARGET", "default of --adapter; process"),
     "docker_host": ("DOCKER_HOST", "address of the Docker engine of this machine"),
     "image_registry": ("THEORY_IMAGE_REGISTRY", "host that pinned images are pulled from"),
+    "health_s": (
+        "THEORY_HEALTH_S",
+        "seconds that a server elsewhere has to become healthy; default 15",
+    ),
     "local_url": (
         "THEORY_LOCAL_URL",
         "server that local-http speaks to, http://… or unix:///…; {slug} is the processor's",
@@ -95,6 +100,7 @@ class Settings:
     """Empty for the engine's usual address."""
     image_registry: str
     """Comes before the repository of a pinned image; empty for the engine's usual one."""
+    health_s: int
     local_url: str
     gateway_listen: tuple[str, int]
     gateway_url: str
@@ -116,12 +122,14 @@ class Settings:
     """`amd64` or `arm64`, or what the machine calls itself."""
     principal: str = "local"
     """Who acts, in events and idempotency scopes."""
+    modal_key: str = field(default="", repr=False)
+    modal_secret: str = field(default="", repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The environment as it was: where values of secrets that the registry lists are found."""
 
     def resolved(self) -> dict[str, str | int | bool]:
         """The settings as one flat record for the `config.resolved` event."""
-        names = (entry.name for entry in fields(self) if entry.name != "environment")
+        names = (entry.name for entry in fields(self) if entry.name not in _UNTOLD)
         values = ((name, getattr(self, name)) for name in names)
         texts = (Path, PostgresUrl, tuple)
         told = ((name, "" if value is None else value) for name, value in values)
@@ -156,6 +164,7 @@ def read(
         run_target=told("run_target", "process"),
         docker_host=told("docker_host", ""),
         image_registry=told("image_registry", ""),
+        health_s=_count("health_s", told("health_s", "15")),
         local_url=told("local_url", ""),
         gateway_listen=_listening(told("gateway_listen", "127.0.0.1:0")),
         gateway_url=told("gateway_url", ""),
@@ -171,6 +180,8 @@ def read(
         shards=_count("shards", told("shards", "8")),
         ledger_heads=_file(told("ledger_heads", "")),
         platform=_platform(platform.machine()),
+        modal_key=told("modal_key", ""),
+        modal_secret=told("modal_secret", ""),
         environment=dict(environ),
     )
 

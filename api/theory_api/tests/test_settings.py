@@ -35,6 +35,10 @@ def test_the_database_lies_in_the_home_unless_it_is_named() -> None:
         ("THEORY_PARALLEL", "0"),
         ("THEORY_PARALLEL", "many"),
         ("CI", "perhaps"),
+        ("THEORY_GATEWAY_LISTEN", "8000"),
+        ("THEORY_GATEWAY_LISTEN", "127.0.0.1:port"),
+        ("THEORY_GATEWAY_LISTEN", "127.0.0.1:70000"),
+        ("THEORY_HEALTH_S", "0"),
     ],
 )
 def test_a_wrong_value_is_refused_by_the_name_of_its_variable(variable: str, value: str) -> None:
@@ -77,7 +81,7 @@ def test_every_variable_belongs_to_a_setting() -> None:
 def test_the_resolved_record_is_flat_and_complete() -> None:
     record = read({"OPENAI_API_KEY": "zzzz9999"}).resolved()
     names = {field.name for field in dataclasses.fields(Settings)}
-    assert set(record) == names - {"environment"}
+    assert set(record) == names - {"environment", "modal_key", "modal_secret"}
     assert all(isinstance(value, str | int | bool) for value in record.values())
 
 
@@ -91,3 +95,25 @@ def test_the_environment_is_kept_for_secrets_and_shown_nowhere() -> None:
     assert settings.environment["OPENAI_API_KEY"] == "zzzz9999"
     assert "zzzz9999" not in repr(settings)
     assert "zzzz9999" not in repr(settings.resolved())
+
+
+def test_credentials_of_a_proxy_are_in_no_record_of_the_settings() -> None:
+    settings = read({"THEORY_MODAL_KEY": "wk-canary", "THEORY_MODAL_SECRET": "ws-canary"})
+    assert settings.modal_secret == "ws-canary"  # noqa: S105 - made up
+    assert "canary" not in repr(settings)
+    assert "canary" not in str(settings.resolved())
+
+
+def test_apps_in_the_cloud_are_named_after_their_owner_but_for_those_of_ci(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "deep" / "down"
+    folder.mkdir(parents=True)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "HEAD").write_text("ref: refs/heads/topic/One\n")
+    monkeypatch.chdir(folder)
+    assert read({"USER": "Ada"}).modal_owner == "ada-topic-one"
+    assert read({"USER": "Ada", "CI": "true"}).modal_owner == ""
+    assert read({"USER": "Ada", "THEORY_MODAL_OWNER": "team"}).modal_owner == "team"
+    (tmp_path / ".git" / "HEAD").write_text("0" * 40)
+    assert read({}).modal_owner == "somebody-detached"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import platform
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import theory_api
+from theory_api.adapters.docker.tests.conftest import adapter_of
 from theory_api.adapters.http.transport import http
 from theory_api.adapters.memory.artifacts import MemoryArtifacts
 from theory_api.adapters.memory.intakes import MemoryIntakes
@@ -34,6 +36,7 @@ from theory_api.adapters.run_v1.uploads import Gate, TcpUploads
 from theory_api.domain.deployment import Deployment, app_name
 from theory_api.ports.adapter import Adapter
 from theory_api.ports.intake import InputArtifact
+from theory_api.tests.engine import LEAN, connected, image
 from theory_api.tests.modal_cloud import ModalCloud, modal_cloud
 from theory_core import canonicalize, digest, loads_strict
 
@@ -45,6 +48,14 @@ ARCH = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.
 PRINT = f"cpu:1;memory:4Gi;platform:{ARCH};runtime:python3"
 DIGEST = "sha256:" + "d1" * 32
 PACE = RemotePace(health=HealthPace(budget_s=30), overtime_s=8)
+ELSEWHERE = {
+    "PATH": os.environ["PATH"],
+    "TZ": "Pacific/Kiritimati",
+    "LC_ALL": "C",
+    "PYTHONHASHSEED": "4242",
+    "HOME": "/nonexistent",
+}
+"""An environment that has as little as possible in common with that of the tests."""
 PROXY = {"Modal-Key": "wk-test", "Modal-Secret": "ws-test"}
 
 
@@ -174,7 +185,8 @@ class Fixed:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
 
-    async def of(self, _ref: str, _mode: str) -> Endpoint:
+    async def of(self, _ref: str, _mode: str, *, where: str = "") -> Endpoint:
+        assert where in {"", self.endpoint.where}
         return self.endpoint
 
 
@@ -186,7 +198,10 @@ async def served(folder: Path, *more: str) -> AsyncIterator[Endpoint]:
     main = FIXTURES / REF.replace("@", "/") / "main.py"
     command = [sys.executable, str(main), "--serve", str(folder), "--lifeline", str(held)]
     process = await asyncio.create_subprocess_exec(
-        *command, "--listen", f"127.0.0.1:{port}", *more, pass_fds=(held,), cwd=folder
+        *(*command, "--listen", f"127.0.0.1:{port}", *more),
+        pass_fds=(held,),
+        cwd=folder,
+        env=ELSEWHERE,
     )
     os.close(held)
     try:
@@ -213,6 +228,31 @@ async def over_local_http(home: Path) -> AsyncIterator[Desk]:
             )
             yield Desk(adapter, intakes, artifacts, home, digest=DIGEST)
             await adapter.close()
+
+
+@contextlib.asynccontextmanager
+async def over_local(home: Path) -> AsyncIterator[Desk]:
+    """A container of this machine's engine, made from its source."""
+    client = connected()
+    try:
+        await asyncio.to_thread(_built, client)
+        artifacts = MemoryArtifacts()
+        intakes = MemoryIntakes(artifacts)
+        adapter = adapter_of(home, intakes, {})
+        yield Desk(adapter, intakes, artifacts, home)
+        for name in await adapter.remembered():
+            await adapter.release(name)
+        await adapter.close()
+    finally:
+        client.close()
+
+
+@functools.cache
+def _built(client: Any) -> None:  # noqa: ANN401 - the SDK's client
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made) / "1"
+        shutil.copytree(FIXTURES / REF.replace("@", "/"), folder)
+        image(client, REF, folder, lock=LEAN)
 
 
 def deeds(layout_ports: Sequence[int], **changes: object) -> tuple[Deployment, Layout]:
@@ -302,6 +342,7 @@ def over_modal_http(home: Path) -> AbstractAsyncContextManager[Desk]:
 
 TRANSPORTS: Mapping[str, Callable[[Path], AbstractAsyncContextManager[Desk]]] = {
     "process": over_process,
+    "local": over_local,
     "local-http": over_local_http,
     "modal": over_modal,
     "modal-http": over_modal_http,

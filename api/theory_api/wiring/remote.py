@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,8 @@ from theory_api.adapters.modal.sdk import ModalSdk
 from theory_api.adapters.modal.transport import ModalWsAdapter
 from theory_api.adapters.run_v1.calling import coded
 from theory_api.adapters.run_v1.endpoint import Endpoint
-from theory_api.adapters.run_v1.remote import RemoteAdapter, websocket
+from theory_api.adapters.run_v1.health import HealthPace
+from theory_api.adapters.run_v1.remote import RemoteAdapter, RemotePace, websocket
 from theory_api.adapters.run_v1.uploads import Gate, TcpUploads
 from theory_api.domain.deployment import app_name
 from theory_api.domain.processor import slug
@@ -42,6 +44,7 @@ def adapters(
     may_start: Callable[[], bool],
 ) -> tuple[Adapter, ...]:
     """`local-http`, `modal` and `modal-http`; each costs nothing until it is selected."""
+    pace = RemotePace(health=HealthPace(budget_s=settings.health_s))
     local = RemoteAdapter(
         name="local-http",
         endpoints=_Local(settings.local_url),
@@ -49,6 +52,7 @@ def adapters(
         speech=http(),
         home=home,
         may_start=may_start,
+        pace=pace,
     )
     ways = (("modal", websocket), ("modal-http", http("ERR_MODAL_INVOCATION")))
     cloud = []
@@ -60,6 +64,7 @@ def adapters(
             uploads=TcpUploads(door, intakes, public=True),
             home=home,
             may_start=may_start,
+            pace=pace,
             name=name,
             speech=speech,
         )
@@ -79,10 +84,7 @@ def modal_environment(settings: Settings, snapshot: RegistrySnapshot) -> str:
 
 def credentials(settings: Settings) -> Mapping[str, str]:
     """What Modal's door asks for, as headers; none where they are not set."""
-    names = {"Modal-Key": "modal_key", "Modal-Secret": "modal_secret"}
-    told = {
-        header: settings.environment.get(VARIABLES[name][0], "") for header, name in names.items()
-    }
+    told = {"Modal-Key": settings.modal_key, "Modal-Secret": settings.modal_secret}
     return told if all(told.values()) else {}
 
 
@@ -97,8 +99,9 @@ class _Local:
     def __init__(self, address: str) -> None:
         self._address = address
 
-    async def of(self, ref: str, _mode: str) -> Endpoint:
+    async def of(self, ref: str, _mode: str, *, where: str = "") -> Endpoint:
         """The one address, or the processor's own."""
-        if not self._address:
+        address = where or self._address.replace(SLUG, slug(ref))
+        if not address:
             raise coded("ERR_ENDPOINT_MISSING", f"{VARIABLES['local_url'][0]} is not set")
-        return Endpoint.at(self._address.replace(SLUG, slug(ref)))
+        return replace(Endpoint.at(address), where=address)

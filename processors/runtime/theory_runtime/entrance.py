@@ -10,16 +10,20 @@ from theory_runtime.legacy import Exchange, Opener
 
 SILENT_S: Final = 10.0
 """How long a connection may say nothing at all."""
+LAST_WORDS_S: Final = 1.0
+"""How long the answers of ended runs may take to leave, once the server ends."""
 
 _POST: Final = b"POST "
 
 
-class _Entrance(ServerConnection):
+class Entrance(ServerConnection):
     """A connection that nothing is known of until it speaks."""
 
     opener: ClassVar[Opener]
     image_digest: ClassVar[str | None]
     exchanges: ClassVar[set[asyncio.Task[None]]]
+    silent: ClassVar[set[asyncio.Transport]]
+    """Those that nothing is known of yet."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - its parent's
         super().__init__(*args, **kwargs)
@@ -31,6 +35,7 @@ class _Entrance(ServerConnection):
         """Wait for the first bytes."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's own promise
         self._arrived = transport
+        self.silent.add(transport)
         self._patience = self.loop.call_later(SILENT_S, transport.abort)
 
     def data_received(self, data: bytes) -> None:
@@ -61,6 +66,8 @@ class _Entrance(ServerConnection):
         self._decide()
 
     def _decide(self) -> None:
+        if self._arrived is not None:
+            self.silent.discard(self._arrived)
         self._arrived = None
         if self._patience is not None:
             self._patience.cancel()
@@ -77,12 +84,25 @@ class _Entrance(ServerConnection):
         self.exchanges.add(task)
         task.add_done_callback(self.exchanges.discard)
 
+    @classmethod
+    async def wind_up(cls) -> None:
+        """Let exchanges whose result is told end; cut off whoever else is there."""
+        for transport in list(cls.silent):
+            transport.abort()
+        if cls.exchanges:
+            await asyncio.wait(cls.exchanges, timeout=LAST_WORDS_S)
+        for task in list(cls.exchanges):
+            task.cancel()
+        if cls.exchanges:
+            await asyncio.wait(cls.exchanges)
 
-def entrance(opener: Opener, *, image_digest: str | None = None) -> type[ServerConnection]:
+
+def entrance(opener: Opener, *, image_digest: str | None = None) -> type[Entrance]:
     """The kind of connection for `websockets`' servers whose POSTs open runs through `opener`."""
     members: dict[str, Any] = {
         "opener": staticmethod(opener),
         "image_digest": image_digest,
         "exchanges": set(),
+        "silent": set(),
     }
-    return type("Entrance", (_Entrance,), members)
+    return type("Entrance", (Entrance,), members)

@@ -118,8 +118,9 @@ async def serve(
     async def handle(connection: ServerConnection) -> None:
         await Session(connection, runs.open, image_digest=digest).serve()
 
+    connections = entrance(runs.open, image_digest=digest)
     options: dict[str, Any] = {
-        "create_connection": entrance(runs.open, image_digest=digest),
+        "create_connection": connections,
         "process_request": lambda connection, request: _answer(connection, request, digest),
         "select_subprotocol": _select,
         "compression": None,
@@ -136,6 +137,7 @@ async def serve(
             await servers.enter_async_context(await tcp_serve(handle, *listen, **options))
         await ending.wait()
         await _wind_up(runs, orphaned)
+        await connections.wind_up()
 
 
 def _cut(lifeline: int, *events: asyncio.Event) -> None:

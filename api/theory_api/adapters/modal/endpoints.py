@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from theory_api.adapters.modal.sdk import ModalSdk
@@ -28,19 +29,25 @@ class ModalEndpoints:
         self._app = app
         self._headers = headers or {}
 
-    async def of(self, ref: str, mode: str) -> Endpoint:
-        """The server of a processor: the function `mock` has no secret, `run` has those of real."""
-        url = await address(self._sdk, self._app(ref), function_of(mode))
-        return Endpoint.at(url, self._headers)
+    async def of(self, ref: str, mode: str, *, where: str = "") -> Endpoint:
+        """The server of a processor: the function `mock` has no secret, `run` has those of real.
+
+        `where` is `environment/app`: under another branch or lane the app has another name.
+        """
+        environment, _, app = where.partition("/")
+        app, environment = app or self._app(ref), environment or self._sdk.environment
+        url = await address(self._sdk, app, function_of(mode), environment=environment)
+        return replace(Endpoint.at(url, self._headers), where=f"{environment}/{app}")
 
 
-async def address(sdk: ModalSdk, app: str, function: str) -> str:
+async def address(sdk: ModalSdk, app: str, function: str, *, environment: str = "") -> str:
     """The web address of a function; raises `TheoryError` as `ModalSdk.call`."""
+    there = environment or sdk.environment
 
     async def look(client: Any) -> str | None:  # noqa: ANN401 - the SDK's client
         from modal import Function  # noqa: PLC0415 - a second of imports, for those who use it
 
-        found = Function.from_name(app, function, environment_name=sdk.environment, client=client)
+        found = Function.from_name(app, function, environment_name=there, client=client)
         return await found.get_web_url.aio()
 
     url = await sdk.call(f"{app}/{function}", look)

@@ -76,9 +76,9 @@ def _translated(error: Exception, what: str) -> TheoryError:
     """The one translation of the SDK's errors; its sentences are for its own users."""
     from modal import exception  # noqa: PLC0415 - as above
 
-    log.warning("modal.error", what=what, kind=type(error).__name__)
+    # What is none of its own errors is a fault in it, or in what it was told; the trace says.
+    known = isinstance(error, exception.Error | OSError)
+    log.warning("modal.error", what=what, kind=type(error).__name__, exc_info=not known)
     if isinstance(error, exception.NotFoundError):
         return coded("ERR_ENDPOINT_MISSING", what)
-    if isinstance(error, exception.Error | OSError):
-        return coded("ERR_MODAL_INVOCATION", f"{what}: {type(error).__name__}")
-    raise error
+    return coded("ERR_MODAL_INVOCATION", f"{what}: {type(error).__name__}")

@@ -25,6 +25,8 @@ class Endpoint:
     """What every request to it carries, credentials for one: never in a log."""
     socket: str | None = None
     """A unix socket on which it listens instead."""
+    where: str = ""
+    """What finds it again, whatever the settings say by then."""
 
     @classmethod
     def at(cls, url: str, headers: Mapping[str, str] | None = None) -> Endpoint:
@@ -62,9 +64,9 @@ class Endpoint:
 class Endpoints(Protocol):
     """Finds the servers of processors."""
 
-    async def of(self, ref: str, mode: str) -> Endpoint:
-        """The server for a processor in a mode.
+    async def of(self, ref: str, mode: str, *, where: str = "") -> Endpoint:
+        """The server for a processor in a mode: the present one, or that which `where` names.
 
-        Raises `TheoryError`: `ERR_ENDPOINT_MISSING` where there is none, and the transport's own
-        code where nobody can say.
+        Raises `TheoryError`: `ERR_ENDPOINT_MISSING` where there is none, so that nothing can run
+        there, and the transport's own code where nobody can say.
         """

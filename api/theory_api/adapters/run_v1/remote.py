@@ -63,6 +63,7 @@ class _Live:
 
     ref: str
     mode: str
+    where: str = ""
     began: float = field(default_factory=time.monotonic)
     until: float | None = None
     asked: bool = False
@@ -156,7 +157,9 @@ class RemoteAdapter:
         name = payload["execution_id"]
         endpoint = await self._endpoints.of(live.ref, live.mode)
         log.info("adapter.url.resolve", execution_id=name, adapter=self.name, url=endpoint.url)
-        await asyncio.to_thread(self._marks.make, name, {"ref": live.ref, "mode": live.mode})
+        live.where = endpoint.where
+        mark = {"ref": live.ref, "mode": live.mode, "where": live.where}
+        await asyncio.to_thread(self._marks.make, name, mark)
         limit_s = timeout_s + self._pace.overtime_s
         patience_s = limit_s + self._pace.health.budget_s + self._pace.stop_s
         async with self._uploads.open(name, expires_in_s=patience_s) as door:
@@ -215,7 +218,7 @@ class RemoteAdapter:
         if live is not None and not live.ended.is_set():
             live.halt.set()
             if live.asked:
-                there = await self._endpoints.of(live.ref, live.mode)
+                there = await self._endpoints.of(live.ref, live.mode, where=live.where)
                 await stop(there, execution_id, within_s=self._pace.stop_s)
             ended = asyncio.ensure_future(live.ended.wait())
             await asyncio.wait({ended}, timeout=self._pace.stop_s)
@@ -235,7 +238,8 @@ class RemoteAdapter:
         if mark is None:
             return None
         try:
-            return await self._endpoints.of(str(mark.get("ref")), str(mark.get("mode")))
+            ref, mode, where = (str(mark.get(name, "")) for name in ("ref", "mode", "where"))
+            return await self._endpoints.of(ref, mode, where=where)
         except TheoryError as error:
             if error.code == "ERR_ENDPOINT_MISSING":
                 # What is deployed no more runs nothing.
@@ -287,8 +291,15 @@ class RemoteAdapter:
     async def close(self) -> None:
         """Stop every run of this adapter."""
         running = [name for name, live in self._live.items() if not live.ended.is_set()]
-        await asyncio.gather(*(self.cancel(name) for name in running), return_exceptions=True)
+        await asyncio.gather(*(self._cancel_last(name) for name in running))
         await self._uploads.close()
+
+    async def _cancel_last(self, execution_id: str) -> None:
+        """Cancel a run; a server that cannot be asked is left to the next owner, by the mark."""
+        try:
+            await self.cancel(execution_id)
+        except TheoryError as error:
+            log.warning("run.unstopped", execution_id=execution_id, code=error.code)
 
 
 async def websocket(call: Call) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -272,3 +273,23 @@ async def test_a_server_of_one_mode_refuses_the_other(mock_only: tuple[Service, 
         "code": "ERR_MISSING_SECRET",
         "message": "missing required secret: OPENAI_API_KEY",
     }
+
+
+async def test_an_end_answers_who_waits_for_a_result_and_cuts_off_who_says_nothing(
+    service: Service,
+) -> None:
+    body = canonicalize(order(service, "sleep"))
+    waiting = asyncio.create_task(exchange(service, post("/run", body)))
+    path = str(service.folder / "run.sock")
+    silent, quiet = await asyncio.open_unix_connection(path)
+    halting, halted = await asyncio.open_unix_connection(path)
+    halted.write(b"POST /run HTTP/1.1\r\nContent-Length: 5\r\n\r\n")
+    await asyncio.sleep(0.5)
+    service.process.terminate()
+    answer = await asyncio.wait_for(waiting, 15)
+    assert answer.document()["error"]["code"] == "ERR_CANCELLED"
+    assert await asyncio.wait_for(service.process.wait(), 10) == 0
+    for reader, writer in ((silent, quiet), (halting, halted)):
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()

@@ -75,6 +75,22 @@ async def test_a_container_that_dies_is_an_orphan_until_somebody_confirms_its_en
     await desk.adapter.release("x1")
 
 
+@pytest.mark.scenario(19)
+async def test_a_run_whose_container_was_moved_has_ended_and_is_not_begun_again(
+    desk: Desk,
+) -> None:
+    assert desk.cloud is not None
+    running = asyncio.create_task(desk.run({"do": "sleep"}))
+    await desk.heard("Event")
+    for ident in list(desk.cloud.containers):
+        await desk.cloud.preempt(ident)
+        await desk.cloud.again(ident)
+    assert code_of(await running) in {"ERR_WS_CLOSE", "ERR_MODAL_INVOCATION"}
+    assert desk.kinds().count("Event") == 1
+    assert await desk.adapter.standing("x1") is Standing.GONE
+    await desk.adapter.release("x1")
+
+
 async def stopped(desk: Desk) -> bool:
     try:
         return await desk.adapter.cancel("x1")
@@ -87,6 +103,8 @@ async def test_a_run_of_an_earlier_owner_is_found_and_ended(desk: Desk) -> None:
     running = asyncio.create_task(desk.run({"do": "sleep"}))
     await desk.heard("Event")
     desk.adapter._live.clear()  # type: ignore[attr-defined]
+    # The next owner deploys from another branch: what runs is found where it was started.
+    desk.adapter._endpoints._app = "other-{}".format  # type: ignore[attr-defined]
     assert await desk.adapter.standing("x1") is Standing.RUNNING
     assert await desk.adapter.remembered() == ("x1",)
     assert await desk.adapter.cancel("x1")
@@ -97,11 +115,20 @@ async def test_a_run_of_an_earlier_owner_is_found_and_ended(desk: Desk) -> None:
 
 
 async def test_a_mark_is_there_before_the_server_hears_of_a_run(desk: Desk) -> None:
-    desk.adapter._may_start = lambda: False  # type: ignore[attr-defined]
-    envelope = await desk.run({"do": "many", "count": 1})
-    assert code_of(envelope) == "ERR_HEALTH"
+    asked = asyncio.Event()
+
+    def may_start() -> bool:
+        asked.set()
+        return False
+
+    desk.adapter._may_start = may_start  # type: ignore[attr-defined]
+    running = asyncio.create_task(desk.run({"do": "many", "count": 1}))
+    await asyncio.wait_for(asked.wait(), 30)
+    assert await desk.adapter.cancel("x1")
+    assert code_of(await running) == "ERR_CANCELLED"
     marks = Marks(desk.home / desk.adapter.name)
-    assert marks.read("x1") == {"mode": "mock", "ref": "test/deeds@1"}
+    where = "dev/test-deeds-v1"
+    assert marks.read("x1") == {"mode": "mock", "ref": "test/deeds@1", "where": where}
     assert await desk.adapter.standing("x1") is Standing.GONE
     assert "outputs.json" not in await desk.objects()
 
