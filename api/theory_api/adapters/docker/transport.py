@@ -186,7 +186,6 @@ class LocalWsAdapter:
         await asyncio.to_thread(self._places.make, name, secrets, noted)
         if live.cancelled:
             raise coded("ERR_CANCELLED")
-        await calling.permitted(self._may_start, lambda: live.cancelled)
         if live.lent is not None:
             live.container = live.lent.container
             live.container.begin()
@@ -227,6 +226,9 @@ class LocalWsAdapter:
         live.door = Gateway(name, self._intakes, expires_in_s=timeout_s + self._pace.overtime_s)
         gateway = await _open_gateway(container.folder / _door(live, name), live.door)
         try:
+            # Law: asked once there is a container: a successor that takes it away keeps it from
+            # starting, and one that came before there was any is known to this answer.
+            await calling.permitted(self._may_start, lambda: live.cancelled)
             if live.lent is None:
                 await container.start()
             async with asyncio.timeout(timeout_s + self._pace.overtime_s):
