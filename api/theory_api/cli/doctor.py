@@ -163,6 +163,20 @@ def _processors(settings: Settings) -> Iterator[Finding]:
     yield Finding("environments", "ok" if made else "note", text)
 
 
+def _engine(settings: Settings) -> Iterator[Finding]:
+    """Whether containers can be run; plans do without."""
+    from theory_api.adapters.docker.engine import USUAL, knock  # noqa: PLC0415 - one adapter's
+
+    address = settings.docker_host or USUAL
+    try:
+        knock(settings.docker_host)
+    except OSError:
+        text = f"none answers at {address}; only the adapter local needs one"
+        yield Finding("engine", "note", text)
+    else:
+        yield Finding("engine", "ok", f"Docker at {address}")
+
+
 def _folders(parent: Path) -> list[Path]:
     return [entry for entry in parent.iterdir() if entry.is_dir()] if parent.is_dir() else []
 
@@ -174,5 +188,6 @@ CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _heads,
     _registry,
     _processors,
+    _engine,
 )
 """Every check, in the order of the report."""

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ TAG: Final = "build"
 """The tag under which lane build finds what was built last."""
 
 SITE: Final = "usr/local/lib/python3.11/dist-packages"
+LIBRARY: Final = "usr/lib/python3.11"
 HOME: Final = "opt/theory"
 WHEELS: Final = ("theory_core", "theory_runtime")
 EXTRA: Final = "packages.txt"
@@ -113,9 +115,10 @@ class Builder:
             self._root.mkdir(parents=True, exist_ok=True)
             with _locked(self._root / "lock"):
                 base = self._base(source.packages(), on_progress)
+                code = self._code(base, on_progress)
                 site = self._site(source, on_progress)
                 own = self._own(source)
-                return self._archive(source, (base, site, own))
+                return self._archive(source, (base, code, site, own))
         except OSError as error:
             message = f"storage unavailable: an image cannot be written: {error.strerror}"
             raise TheoryError("ERR_STORAGE", message) from error
@@ -139,6 +142,30 @@ class Builder:
             *("--dpkgopt=path-exclude=/usr/share/locale/*", SUITE, str(part)),
         ]
         _run(command, environment={"SOURCE_DATE_EPOCH": _EPOCH})
+        part.rename(target)
+        return target
+
+    def _code(self, base: Path, on_progress: Progress) -> Path:
+        """Byte code of Python's own library: a worker that has to compile it starts a second late.
+
+        Where another Python builds, the layer is empty.
+        """
+        key = _key({"base": base.name, "compiled": _compiles()})
+        target = self._root / f"code-{key}.tar"
+        if target.is_file():
+            return target
+        on_progress("Compiling Python's library (first time only)")
+        part = target.with_suffix(".part.tar")
+        with tempfile.TemporaryDirectory(dir=self._root) as made:
+            folder = Path(made)
+            if _compiles():
+                with tarfile.open(base) as archive:
+                    archive.extractall(folder, members=_sources(archive), filter="data")
+                _compile(folder / LIBRARY, f"/{LIBRARY}")
+            found = layers.below(
+                folder / LIBRARY, LIBRARY, wanted=lambda path: path.suffix == ".pyc"
+            )
+            layers.write(part, found)
         part.rename(target)
         return target
 
@@ -238,10 +265,21 @@ def _config(source: Source, platform: str, diff_ids: Sequence[str]) -> bytes:
         "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
         "history": [
             {"created": "1970-01-01T00:00:00Z", "created_by": f"theory image build: {what}"}
-            for what in ("base", "site", "own")
+            for what in ("base", "code", "site", "own")
         ],
     }
     return canonicalize(document)
+
+
+def _sources(archive: tarfile.TarFile) -> list[tarfile.TarInfo]:
+    """What Python's own library is written in."""
+    return [
+        member
+        for member in archive
+        if member.isfile()
+        and member.name.removeprefix("./").startswith(f"{LIBRARY}/")
+        and member.name.endswith(".py")
+    ]
 
 
 def _key(facts: dict[str, Any]) -> str:

@@ -56,5 +56,6 @@ def repository_of(ref: str) -> str:
 
 def left(client: Any, home: str) -> list[str]:  # noqa: ANN401
     """Names of containers of a home, running or not."""
-    found = client.containers.list(all=True, filters={"label": f"theory.home={home}"})
+    wanted = {"label": f"theory.home={home}"}
+    found = client.containers.list(all=True, filters=wanted, ignore_removed=True)
     return [container.name for container in found]

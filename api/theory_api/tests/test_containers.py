@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from theory_api.adapters.run_v1.places import home_name
-from theory_api.tests.engine import ROOT, connected, left
+from theory_api.adapters.run_v1.places import home_name, runtime_root
+from theory_api.tests.engine import LEAN, ROOT, connected, left
 from theory_core import verify
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 FILM = ("llm/litellm@1", "media/shotlist@1", "media/frames@1", "media/compose@1")
+HOSTILE = Path(__file__).parent / "hostile"
 EXAMPLE = ROOT / "docs" / "examples" / "media-generation.yaml"
 TEXT = ROOT / "docs" / "examples" / "sample.txt"
 HERE = {"PYTHONHASHSEED": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8"}
@@ -38,14 +41,9 @@ class Desk:
         return self.folder / "home"
 
     def theory(self, *words: str, code: int = 0) -> str:
-        kept = ("PATH", "HOME", "THEORY_CACHE", "DOCKER_HOST")
-        scratch = self.folder / "scratch"
-        scratch.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
-            [sys.executable, "-m", "theory_api.cli.main", "--home", str(self.home), *words],
-            env={name: os.environ[name] for name in kept if name in os.environ}
-            | {"TMPDIR": str(scratch)}
-            | dict(self.circumstances),
+            self.command(words),
+            env=self.environment(),
             capture_output=True,
             text=True,
             timeout=600,
@@ -53,6 +51,23 @@ class Desk:
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
+
+    def begun(self, *words: str) -> subprocess.Popen[bytes]:
+        """The command line, at work."""
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen(
+            self.command(words), env=self.environment(), stdout=quiet, stderr=quiet
+        )
+
+    def command(self, words: Sequence[str]) -> list[str]:
+        return [sys.executable, "-m", "theory_api.cli.main", "--home", str(self.home), *words]
+
+    def environment(self) -> dict[str, str]:
+        kept = ("PATH", "HOME", "THEORY_CACHE", "DOCKER_HOST")
+        scratch = self.folder / "scratch"
+        scratch.mkdir(parents=True, exist_ok=True)
+        inherited = {name: os.environ[name] for name in kept if name in os.environ}
+        return inherited | {"TMPDIR": str(scratch)} | dict(self.circumstances)
 
     def film(self, adapter: str) -> dict[str, Any]:
         """Make the film of the example; what it left, by what cannot differ."""
@@ -171,3 +186,105 @@ def test_what_is_built_on_the_spot_runs_in_lane_build_alone(tmp_path: Path) -> N
     assert error["code"] == "ERR_IMAGE_UNPINNED"
     assert "image not pinned" in error["message"]
     desk.theory(*words[:4], "process", "--build", code=2)
+
+
+# -- processors that misbehave, all the way through the scheduler -----------------------------
+
+BAD = {
+    "fine": "",
+    "crash": "ERR_INTERNAL",
+    "raise": "ERR_INTERNAL",
+    "hang": "ERR_TIMEOUT",
+    "burn": "ERR_TIMEOUT",
+    "escape": "ERR_OUTPUT_PREFIX",
+    "duplicate": "ERR_OUTPUT_DUPLICATE",
+}
+
+
+@pytest.fixture(scope="module")
+def hostile(engine: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:  # noqa: ANN401
+    """Places in which the hostile processor of the tests is one of the registry's."""
+    assert engine
+    base = tmp_path_factory.mktemp("hostile")
+    shutil.copytree(ROOT / "registry", base / "registry")
+    spec = base / "registry" / "processors" / "test" / "hostile"
+    spec.mkdir(parents=True)
+    shutil.copy(HOSTILE / "spec.yaml", spec / "1.yaml")
+    home = base / "processors" / "test" / "hostile" / "1"
+    home.mkdir(parents=True)
+    for name in ("main.py", "provider.py"):
+        shutil.copy(HOSTILE / name, home / name)
+    shutil.copy(LEAN, home / "requirements.txt")
+    places = {
+        "THEORY_REGISTRY": str(base / "registry"),
+        "THEORY_PROCESSORS": str(base / "processors"),
+    }
+    Desk(base, HERE | places).theory("image", "build", "test/hostile@1", "--mode", "mock")
+    return places
+
+
+@pytest.mark.scenario(80, 84)
+def test_every_misdeed_ends_in_a_settled_budget_and_an_empty_engine(
+    engine: Any,  # noqa: ANN401
+    hostile: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    """The laws hold that no hold is left at a plan's end, and no execution without its end."""
+    desk = Desk(tmp_path, HERE | hostile)
+    for how, expected in BAD.items():
+        words = ("run", "--ref", "test/hostile@1", "--adapter", "local", "--json")
+        inputs = json.dumps({"how": how})
+        told = desk.theory(
+            *words,
+            "--execution-id",
+            how,
+            "--inputs-json",
+            inputs,
+            "--timeout",
+            "2",
+            code=1 if expected else 0,
+        )
+        assert json.loads(told).get("error", {}).get("code", "") == expected, how
+        assert "canary" not in told
+        export = desk.theory("ledger", "export", f"run-{how}").encode()
+        assert verify(export, laws=True).fault is None
+        kinds = [json.loads(line)["event"]["kind"] for line in export.splitlines()]
+        assert kinds.count("budget.reserved") == kinds.count("budget.settled") > 0
+    assert left(engine, home_name(desk.home)) == []
+    assert not runtime_root(desk.home, "d").exists()
+    assert not engine.volumes.list(filters={"label": "theory.home"})
+    assert not engine.networks.list(filters={"label": "theory.network"})
+
+
+@pytest.mark.scenario(1, 84)
+def test_a_killed_scheduler_leaves_no_container_behind_its_successor(
+    engine: Any,  # noqa: ANN401
+    hostile: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    desk = Desk(tmp_path, HERE | hostile)
+    words = ("run", "--ref", "test/hostile@1", "--adapter", "local", "--json")
+    asked = (*words, "--execution-id", "x1", "--inputs-json", '{"how":"fine","seconds":4}')
+    doomed = desk.begun(*asked)
+    until = time.monotonic() + 60
+    while not any("running" in one for one in standing(engine, desk.home)):
+        assert doomed.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    doomed.kill()
+    doomed.wait()
+    told = desk.theory(*asked)
+    assert json.loads(told)["status"] == "success"
+    export = desk.theory("ledger", "export", "run-x1").encode()
+    assert verify(export, laws=True).fault is None
+    kinds = [json.loads(line)["event"]["kind"] for line in export.splitlines()]
+    assert kinds.count("execution.orphaned") == 1
+    assert kinds.count("execution.started") == 2
+    assert left(engine, home_name(desk.home)) == []
+
+
+def standing(engine: Any, home: Path) -> list[str]:  # noqa: ANN401
+    """How the containers of a home stand."""
+    wanted = {"label": f"theory.home={home_name(home)}"}
+    found = engine.containers.list(all=True, filters=wanted, ignore_removed=True)
+    return [str(container.status) for container in found]

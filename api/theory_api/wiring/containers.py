@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from theory_api.adapters.docker.engine import Engine
 from theory_api.adapters.docker.images import Images
-from theory_api.adapters.docker.transport import limits, pool
-from theory_api.adapters.docker.warm import Kind, Pool
+from theory_api.adapters.docker.sandbox import limits
+from theory_api.adapters.docker.warm import Kind, Pool, pool
 from theory_api.adapters.process import folder_resolver
 from theory_api.adapters.run_v1.health import HealthPace
 from theory_api.delivery.images import Archive, Builder, Source

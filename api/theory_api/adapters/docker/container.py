@@ -28,6 +28,7 @@ CONFIRM_S: Final = 30.0
 
 _POLL_S: Final = 0.5
 _SOCKET_S: Final = 0.02
+_ENGINE_S: Final = 10.0
 _LINES: Final = 50
 _THOUSAND: Final = 1000
 _CLOSED: Final = 0o755
@@ -56,11 +57,6 @@ class Container:
     def run_socket(self) -> str:
         """Where the processor listens."""
         return str(self.folder / "run.sock")
-
-    @property
-    def io_socket(self) -> str:
-        """Where the gateway of the current execution listens."""
-        return str(self.folder / "io.sock")
 
     async def start(self) -> None:
         """Start it; raises `TheoryError` `ERR_DOCKER`."""
@@ -169,8 +165,14 @@ class Container:
             self.exited.set_result(None)
 
     async def state(self) -> Ended | None:
-        """How it stands, by the engine."""
-        return await self._engine.state(self.id)
+        """How it stands, by the engine, which learns of an end after the kernel knows."""
+        until = time.monotonic() + _ENGINE_S
+        while True:
+            state = await self._engine.state(self.id)
+            late = state is not None and state.running and self.exited.done()
+            if not late or time.monotonic() > until:
+                return state
+            await asyncio.sleep(_SOCKET_S)
 
     async def stop(self) -> bool:
         """Ask it to end, kill it after the grace; whether its end is confirmed."""
@@ -203,7 +205,12 @@ class Container:
             self._looking.cancel()
 
     async def tail(self, hidden: tuple[str, ...]) -> str:
-        """The end of what it wrote, at most 2 KiB, redacted."""
+        """The end of what it wrote, at most 2 KiB, redacted; empty where nobody can say."""
+        try:
+            # The engine has all of it once it knows of the end.
+            await self.state()
+        except TheoryError:
+            return ""
         said = await self._engine.tail(self.id, lines=_LINES)
         text = Redactor(hidden).text(said.decode("utf-8", "replace")).strip()
         kept = "".join(char for char in text if char.isprintable() or char == "\n")

@@ -210,10 +210,10 @@ class Engine:
         )
 
     async def tail(self, container: str, *, lines: int) -> bytes:
-        """The last lines that a container wrote; nothing where the engine does not say."""
+        """The last lines of a container's stderr; nothing where the engine does not say."""
 
         def work(client: APIClient) -> bytes:
-            said: bytes = client.logs(container, stdout=True, stderr=True, tail=lines)
+            said: bytes = client.logs(container, stdout=False, stderr=True, tail=lines)
             return said
 
         try:

@@ -8,6 +8,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from theory_api.adapters.run_v1.calling import coded
+from theory_api.domain.processor import ProcessorSpec
 
 INSIDE: Final = "/run/theory"
 """Where the folder of an execution is mounted."""
@@ -68,6 +69,12 @@ class Limits:
         if not (number.isascii() and number.isdigit()):
             raise coded("ERR_ADAPTER_INVOCATION", "memory")
         return max(int(number) << power, _LEAST_MEMORY)
+
+
+def limits(spec: ProcessorSpec, mode: str) -> Limits:
+    """What a container of a processor may use. Law: mode mock has no network."""
+    egress = spec.network == "egress" and mode == "real"
+    return Limits(spec.runtime.cpu, spec.runtime.memory, egress=egress)
 
 
 def create_request(

@@ -21,21 +21,20 @@ from theory_api.adapters.docker.sandbox import (
     LABEL_EXECUTION,
     LABEL_HOME,
     LABEL_REF,
-    Limits,
     create_request,
+    limits,
 )
-from theory_api.adapters.docker.warm import Kind, Lent, Pool
+from theory_api.adapters.docker.warm import Kind, Lent, pool
 from theory_api.adapters.run_v1 import calling
 from theory_api.adapters.run_v1.calling import coded, failed
 from theory_api.adapters.run_v1.client import RunClient, dial_socket, send_control
 from theory_api.adapters.run_v1.gateway import UPLOAD_URL, Gateway, GatewayServer
 from theory_api.adapters.run_v1.health import HealthPace
 from theory_api.adapters.run_v1.places import Places, home_name, runtime_root
-from theory_api.domain.processor import ProcessorSpec
 from theory_api.ports.adapter import FrameSink, Measurement, Standing
 from theory_api.ports.intake import Intakes
 from theory_api.ports.registry import Snapshots
-from theory_core import TheoryError
+from theory_core import TheoryError, digest
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +70,8 @@ class _Live:
     """Whether its result came, so that nothing of it runs in a container that waits for more."""
     gone: bool = True
     tail: str = ""
+    closing: asyncio.Task[None] | None = None
+    """The end of its door, which nobody waits for before the release."""
     cost: Measurement = field(default_factory=Measurement)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -116,7 +117,7 @@ class LocalWsAdapter:
 
     @property
     def enforced(self) -> frozenset[str]:
-        """Processor time of the container, and time."""
+        """What the kernel and a clock count."""
         return frozenset({"cpu_ms", "latency_ms"})
 
     async def prepare(self, *, ref: str, mode: str, on_progress: Callable[[str], None]) -> None:
@@ -149,7 +150,11 @@ class LocalWsAdapter:
                 timeout_s=timeout_s,
                 overtime_s=self._pace.overtime_s,
                 expected_oci=expected_oci,
-                upload={"url": UPLOAD_URL, "headers": {}, "socket": f"{INSIDE}/io.sock"},
+                upload={
+                    "url": UPLOAD_URL,
+                    "headers": {},
+                    "socket": f"{INSIDE}/{_door(live, name)}",
+                },
             )
             envelope = await self._hosted(live, name, request, timeout_s, on_frame)
         except TheoryError as error:
@@ -175,14 +180,13 @@ class LocalWsAdapter:
         """Mark the execution, then have a container for it: one that waits, or a new one."""
         secrets = self._secrets(payload)
         live.hidden = tuple(secrets.values())
-        await asyncio.to_thread(self._places.make, name, secrets)
-        if live.cancelled:
-            raise coded("ERR_CANCELLED")
-        await calling.permitted(self._may_start, lambda: live.cancelled)
         if not secrets and not kind.limits.egress:
             live.lent = await self._pool.claim(kind)
+        noted = "" if live.lent is None else live.lent.name
+        await asyncio.to_thread(self._places.make, name, secrets, noted)
+        if live.cancelled:
+            raise coded("ERR_CANCELLED")
         if live.lent is not None:
-            await asyncio.to_thread(self._places.note, name, live.lent.name)
             live.container = live.lent.container
             live.container.begin()
             return
@@ -220,8 +224,11 @@ class LocalWsAdapter:
         if container is None or live.cancelled:
             raise coded("ERR_CANCELLED")
         live.door = Gateway(name, self._intakes, expires_in_s=timeout_s + self._pace.overtime_s)
-        gateway = await _open_gateway(container, live.door)
+        gateway = await _open_gateway(container.folder / _door(live, name), live.door)
         try:
+            # Law: asked once there is a container: a successor that takes it away keeps it from
+            # starting, and one that came before there was any is known to this answer.
+            await calling.permitted(self._may_start, lambda: live.cancelled)
             if live.lent is None:
                 await container.start()
             async with asyncio.timeout(timeout_s + self._pace.overtime_s):
@@ -234,7 +241,7 @@ class LocalWsAdapter:
             raise await self._explained(container, error) from error
         finally:
             container.finish()
-            await gateway.close()
+            live.closing = asyncio.create_task(gateway.close())
 
     async def _converse(
         self,
@@ -279,6 +286,8 @@ class LocalWsAdapter:
         """Give the container back, or have it gone."""
         container = live.container
         if container is None:
+            if live.lent is not None:
+                live.lent.back()
             return
         container.finish()
         live.cost = container.measured()
@@ -298,7 +307,6 @@ class LocalWsAdapter:
         return {name: value for name, value in found if value}
 
     # -- what is asked about runs ---------------------------------------------------------------
-
     async def cancel(self, execution_id: str) -> bool:
         """Ask the run to stop, kill it if it does not; whether nothing of it runs any more."""
         live = self._live.get(execution_id)
@@ -355,6 +363,9 @@ class LocalWsAdapter:
         """
         if not await self.cancel(execution_id):
             raise coded("ERR_UNAVAILABLE", "the engine does not confirm that a container is gone")
+        live = self._live.get(execution_id)
+        if live is not None and live.closing is not None:
+            await live.closing
         await asyncio.to_thread(self._places.remove, execution_id)
         self._live.pop(execution_id, None)
 
@@ -362,24 +373,19 @@ class LocalWsAdapter:
         """Stop every run of this adapter, and let go of the engine."""
         running = [name for name, live in self._live.items() if not live.ended.is_set()]
         await asyncio.gather(*(self.cancel(name) for name in running))
+        closing = [live.closing for live in self._live.values() if live.closing is not None]
+        await asyncio.gather(*closing)
         await self._egress.close()
         self._engine.close()
 
 
-def limits(spec: ProcessorSpec, mode: str) -> Limits:
-    """What a container of a processor may use. Law: mode mock has no network."""
-    egress = spec.network == "egress" and mode == "real"
-    return Limits(spec.runtime.cpu, spec.runtime.memory, egress=egress)
+def _door(live: _Live, name: str) -> str:
+    """`io.sock`; where executions follow each other, each has one of its own."""
+    return "io.sock" if live.lent is None else f"io-{digest(name.encode())[3:11]}.sock"
 
 
-def pool(engine: Engine, home: Path) -> Pool:
-    """The containers of a home that wait for work."""
-    return Pool(engine, root=runtime_root(home, "w"), home=home_name(home))
-
-
-async def _open_gateway(container: Container, gateway: Gateway) -> GatewayServer:
+async def _open_gateway(path: Path, gateway: Gateway) -> GatewayServer:
     """Listen where the container's user may connect; only its folder leads there."""
-    path = Path(container.io_socket)
     try:
         # What an owner left that died in the middle of a run.
         await asyncio.to_thread(path.unlink, missing_ok=True)

@@ -26,7 +26,7 @@ from theory_api.adapters.docker.sandbox import (
 )
 from theory_api.adapters.run_v1.calling import coded
 from theory_api.adapters.run_v1.health import HealthPace
-from theory_api.adapters.run_v1.places import make_private
+from theory_api.adapters.run_v1.places import home_name, make_private, runtime_root
 from theory_core import TheoryError, canonicalize, loads_strict
 
 log = structlog.get_logger(__name__)
@@ -181,6 +181,10 @@ class Pool:
         container.close()
         return name
 
+    def folder(self, name: str) -> Path:
+        """What a waiting container sees as `/run/theory`."""
+        return self._root / name
+
     async def listed(self, ref: str = "") -> list[dict[str, Any]]:
         """The waiting containers, of one processor or of all: `name, ref, container, busy`."""
         return await asyncio.to_thread(self._listed, ref)
@@ -211,6 +215,11 @@ class Pool:
         except OSError as error:
             raise coded("ERR_STORAGE", "the folder of a container cannot be made") from error
         raise coded("ERR_STORAGE", "too many containers")
+
+
+def pool(engine: Engine, home: Path) -> Pool:
+    """The containers of a home that wait for work."""
+    return Pool(engine, root=runtime_root(home, "w"), home=home_name(home))
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -71,9 +71,10 @@ class Places:
         """The places of an execution, whether there or not."""
         return Place(self._root / execution_id, self._marks / execution_id)
 
-    def make(self, execution_id: str, secrets: dict[str, str]) -> Place:
+    def make(self, execution_id: str, secrets: dict[str, str], note: str = "") -> Place:
         """Mark the execution as begun, durably, then make its folder and its secrets.
 
+        `note` is what a successor has to know, and reads with `noted`.
         Raises `TheoryError` `ERR_STORAGE`.
         """
         place = self.of(execution_id)
@@ -83,7 +84,7 @@ class Places:
             if not self._marks.is_dir():
                 self._marks.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
                 _sync(self._marks.parent)
-            _touch_durably(place.mark)
+            _touch_durably(place.mark, note)
             with self._lock:
                 make_private(self._root)
                 shutil.rmtree(place.folder, ignore_errors=True)
@@ -96,28 +97,14 @@ class Places:
             raise _storage("the folder of a run cannot be made") from error
         return place
 
-    def note(self, execution_id: str, text: str) -> None:
-        """Write into the mark what its successor has to know; raises `TheoryError`."""
-        try:
-            _touch_durably(self.of(execution_id).mark, text)
-        except OSError as error:
-            raise _storage("the mark of a run cannot be written") from error
-
     def noted(self, execution_id: str) -> str:
-        """What `note` wrote; empty if nothing was, or the execution has no mark."""
+        """What its owner noted; empty if nothing, or if the execution has no mark."""
         try:
             return self.of(execution_id).mark.read_text(encoding="utf-8")
         except FileNotFoundError:
             return ""
         except OSError as error:
             raise _storage("the mark of a run cannot be read") from error
-
-    def close(self, execution_id: str) -> None:
-        """Let nobody else make anything in a shared folder any more; raises `TheoryError`."""
-        try:
-            self.of(execution_id).folder.chmod(_LISTABLE)
-        except OSError as error:
-            raise _storage("the folder of a run cannot be closed") from error
 
     def is_marked(self, execution_id: str) -> bool:
         """Whether the execution was begun and not released."""

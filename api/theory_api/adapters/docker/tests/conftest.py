@@ -119,8 +119,15 @@ class Bench:
 
     def container(self, name: str = "x1") -> Any:  # noqa: ANN401 - of the SDK
         """The container of an execution."""
+        (found,) = self.containers(name)
+        return found
+
+    def containers(self, name: str = "x1") -> list[Any]:
+        """Containers of an execution, running or not."""
         wanted = [f"theory.home={home_name(self.home)}", f"theory.execution={name}"]
-        (found,) = self.client.containers.list(all=True, filters={"label": wanted})
+        found: list[Any] = self.client.containers.list(
+            all=True, filters={"label": wanted}, ignore_removed=True
+        )
         return found
 
     def kinds(self) -> list[str]:

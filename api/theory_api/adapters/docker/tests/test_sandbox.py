@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from theory_api.adapters.docker.sandbox import Limits, create_request
-from theory_api.adapters.docker.tests.conftest import Bench
+from theory_api.adapters.docker.tests.conftest import Bench, Registry
 from theory_api.adapters.docker.tests.test_stops import started
 from theory_core import TheoryError
 
@@ -124,3 +126,23 @@ async def test_the_engine_made_what_was_asked_for(bench: Bench) -> None:
     assert config["Labels"]["theory.execution"] == "x1"
     assert await bench.adapter.cancel("x1")
     await run
+
+
+@pytest.mark.scenario(82)
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("mode", ["mock", "real"])
+async def test_a_spec_that_says_egress_has_a_network_in_mode_real_alone(
+    bench: Bench, mode: str
+) -> None:
+    bench.adapter._snapshots = Registry(network="egress")
+    run = asyncio.create_task(bench.run({"do": "sleep"}, mode=mode))
+    while "Event" not in bench.kinds():
+        assert not run.done(), run.result()
+        await asyncio.sleep(0.05)
+    networks = list(bench.container().attrs["NetworkSettings"]["Networks"])
+    assert networks == (["theory-egress"] if mode == "real" else [])
+    assert await bench.adapter.cancel("x1")
+    await run
+    await bench.adapter.close()
+    if mode == "real":
+        assert bench.client.networks.list(names=["theory-egress"]) == []

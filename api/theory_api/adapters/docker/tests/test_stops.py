@@ -72,10 +72,32 @@ async def test_a_caller_that_goes_away_leaves_no_container(bench: Bench) -> None
     assert await bench.adapter.standing("x1") is Standing.GONE
 
 
-async def test_what_may_not_start_does_not(bench: Bench) -> None:
+async def test_what_may_not_start_waits_and_a_successor_takes_its_container_away(
+    bench: Bench,
+) -> None:
+    allowed = False
+    bench.adapter._may_start = lambda: allowed
+    run = asyncio.create_task(bench.run({"do": "echo"}))
+    while not (found := bench.containers()):  # noqa: ASYNC110 - the engine tells nobody
+        await asyncio.sleep(0.05)
+    assert found[0].status == "created"
+    successor = adapter_of(bench.home, MemoryIntakes(MemoryArtifacts()), {})
+    assert await successor.standing("x1") is Standing.RUNNING
+    assert await successor.cancel("x1")
+    allowed = True
+    assert code(await run) == "ERR_DOCKER"
+    assert bench.kinds() == []
+    await successor.close()
+
+
+async def test_a_run_that_waits_for_its_permission_can_be_cancelled(bench: Bench) -> None:
     bench.adapter._may_start = lambda: False
-    assert code(await bench.run({"do": "echo"})) == "ERR_HEALTH"
-    assert await bench.adapter.standing("x1") is Standing.GONE
+    run = asyncio.create_task(bench.run({"do": "echo"}))
+    while not bench.containers():  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0.05)
+    assert await bench.adapter.cancel("x1")
+    assert code(await run) == "ERR_CANCELLED"
+    assert bench.kinds() == []
 
 
 @pytest.mark.scenario(84)
