@@ -148,8 +148,7 @@ class DoomedTruth:
 class DoomedDisk(Disk):
     """A disk whose owner dies before a file has all its bytes, or its name, or once it has both.
 
-    Of a pack the index has its name first: so `unpacked` is in between. `merged` has removed a pack
-    whose blobs are in another one.
+    Of a pack the index has its name first: `unpacked` is in between.
     """
 
     def __init__(self, fuse: Fuse) -> None:
@@ -188,11 +187,6 @@ class DoomedDisk(Disk):
             self._fuse.reached("noted")
         if path.suffix == PACK:
             self._fuse.reached("packed")
-
-    def remove(self, path: Path) -> None:
-        super().remove(path)
-        if path.suffix == PACK:
-            self._fuse.reached("merged")
 
     def close(self, handle: int) -> None:
         self._paths.pop(handle, None)

@@ -43,7 +43,6 @@ ANYWHERE: Final[Windows] = {
         at_window("packed", 3),
         at_window("unnamed", 3),
         at_window("unsynced", 8),
-        at_window("merged", 1),
     ],
 }
 SQLITE: Final[Windows] = {
