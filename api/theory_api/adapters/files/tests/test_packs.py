@@ -284,6 +284,32 @@ async def test_journals_on_another_file_system_are_copied(
     assert here.packs.find(digest(b"copied")) == b"copied"
 
 
+async def test_others_miss_nothing_while_packs_come_and_go(own: Home) -> None:
+    here, kept = Overlay(own), [b"first"]
+    await packed(here, *kept)
+    ended = asyncio.Event()
+
+    async def ask() -> int:
+        count, store = 0, reading(own)
+        while not ended.is_set():
+            store = store if count % 10 else reading(own)
+            data = kept[(count * 7919) % len(kept)]
+            assert await store.get(digest(data)) == data
+            count += 1
+        return count
+
+    asking = [asyncio.create_task(ask()) for _ in range(3)]
+    for number in range(FAN * 4):
+        data = b"blob %d" % number
+        await here.put(data, digest(data))
+        kept.append(data)
+        await here.advance(all_of=True)
+        await asyncio.to_thread(merged, here)
+    ended.set()
+    assert min(await asyncio.gather(*asking)) > 0
+    assert len(packs(own)) <= FAN
+
+
 class Faulty(Disk):
     """Fails the n-th call that changes anything, having done half of it."""
 
