@@ -23,6 +23,8 @@ from theory_api import settings as configuration
 from theory_api.adapters.files.disk import Disk
 from theory_api.adapters.files.home import Home
 from theory_api.adapters.files.journal import SUFFIX
+from theory_api.adapters.files.overlay import Rotation
+from theory_api.adapters.files.packs import SUFFIX as PACK
 from theory_api.adapters.memory.intakes import MemoryIntakes
 from theory_api.adapters.sql.truth import SqliteTruth, connect
 from theory_api.asgi import serve
@@ -36,6 +38,9 @@ from theory_api.wiring.site import Seams, Store
 _TABLE: Final = re.compile(r'(INSERT INTO|UPDATE) "?(\w+)"?', re.IGNORECASE)
 _COMMIT_S: Final = 0.002
 """About as long as a commit takes: a kill at a random moment of it."""
+
+_ROTATION: Final = Rotation(after_s=0.2)
+"""So often that packs are made, and merged, while a plan runs."""
 
 
 class Fuse:
@@ -141,7 +146,10 @@ class DoomedTruth:
 
 
 class DoomedDisk(Disk):
-    """A disk whose owner dies before a file has all its bytes, or its name, or once it has both."""
+    """A disk whose owner dies before a file has all its bytes, or its name, or once it has both.
+
+    Of a pack the index has its name first: `unpacked` is in between.
+    """
 
     def __init__(self, fuse: Fuse) -> None:
         self._fuse = fuse
@@ -172,9 +180,13 @@ class DoomedDisk(Disk):
             self._fuse.reached("noted")
 
     def replace(self, part: Path, path: Path) -> None:
+        if path.suffix == PACK:
+            self._fuse.reached("unpacked")
         super().replace(part, path)
         if path.suffix == ".note":
             self._fuse.reached("noted")
+        if path.suffix == PACK:
+            self._fuse.reached("packed")
 
     def close(self, handle: int) -> None:
         self._paths.pop(handle, None)
@@ -272,7 +284,7 @@ def seams(settings: Settings, fuse: Fuse, *, inside: bool) -> Seams:
             return cast("Adapter", DoomedAdapter(Inside(cast("MemoryIntakes", intakes)), fuse))
         return cast("Adapter", DoomedAdapter(process, fuse))
 
-    return Seams(truth=truth, adapter=adapter, disk=DoomedDisk(fuse))
+    return Seams(truth=truth, adapter=adapter, disk=DoomedDisk(fuse), rotation=_ROTATION)
 
 
 def obey(fuse: Fuse) -> None:

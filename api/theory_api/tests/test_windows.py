@@ -39,6 +39,8 @@ ANYWHERE: Final[Windows] = {
     "F10 settled, not published": [at_window("settled", 3)],
     "F11 writing, naming and syncing of a file": [
         at_window("half-written", 8),
+        at_window("unpacked", 3),
+        at_window("packed", 3),
         at_window("unnamed", 3),
         at_window("unsynced", 8),
     ],

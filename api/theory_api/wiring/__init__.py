@@ -164,7 +164,7 @@ async def open_engine(
         if settings.ledger_heads is not None:
             held = await _hold_to_heads(settings.ledger_heads, read)
             log.info("heads.compared", file=str(settings.ledger_heads), plans=held)
-        files = await stack.enter_async_context(open_files(home, seams.disk))
+        files = await stack.enter_async_context(open_files(home, seams.disk, seams.rotation))
         artifacts = files.artifacts
         streams = MemoryStreams(home.root)
         stack.push_async_callback(streams.close)

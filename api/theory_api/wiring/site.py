@@ -11,6 +11,7 @@ from theory_api.adapters.docker.images import Images
 from theory_api.adapters.docker.transport import LocalWsAdapter
 from theory_api.adapters.files.disk import Disk
 from theory_api.adapters.files.home import Home, open_shard
+from theory_api.adapters.files.overlay import MINUTE, Rotation
 from theory_api.adapters.memory.intakes import MemoryIntakes
 from theory_api.adapters.process import ProcessWsAdapter, folder_resolver
 from theory_api.adapters.process.transport import EnvironmentSource
@@ -57,6 +58,8 @@ class Seams:
     """Gets each adapter and the doors of executions; what it answers has the same name."""
     disk: Disk = field(default_factory=Disk)
     """What artifacts and notes are written through."""
+    rotation: Rotation = MINUTE
+    """When what was written through it comes from journals into packs and files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

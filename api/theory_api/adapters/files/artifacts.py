@@ -6,17 +6,17 @@ import os
 import re
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from theory_api.adapters.files.blocking import in_thread
-from theory_api.adapters.files.disk import Disk, part_name, storage, swept
+from theory_api.adapters.files.disk import Disk, part_name, storage, swept, translated
 from theory_api.ports.artifacts import Blob
 from theory_core import Hasher, TheoryError
 
-_CID: Final = re.compile(r"b3:[0-9a-f]{64}")
+CID: Final = re.compile(r"b3:[0-9a-f]{64}")
 _PIECE: Final = 1024 * 1024
 _MAX_GET: Final = 8 * 1024 * 1024
 
@@ -60,39 +60,6 @@ class FileArtifacts:
         finally:
             await in_thread(part.drop)
 
-    def lay(self, data: bytes) -> Path:
-        """Put bytes in their place without waiting for the disk; it blocks. The file.
-
-        For bytes that are durable elsewhere until `settle` has been called with the file.
-        """
-        part = _Part(self._disk, self._parts)
-        try:
-            part.begin(self._root)
-            part.write(data)
-            cid = part.hasher.digest()
-            path = self._path(cid)
-            with _translated():
-                self._disk.make_folder(path.parent, self._root)
-                if not self._sound(cid, part.size):
-                    part.name(path, durable=False)
-        finally:
-            part.drop()
-        return path
-
-    def settle(self, files: Iterable[Path]) -> None:
-        """Wait until files that were laid, and their names, are on the disk; it blocks."""
-        folders = set()
-        with _translated():
-            for file in files:
-                handle = self._disk.open(file)
-                try:
-                    self._disk.sync(handle)
-                finally:
-                    self._disk.close(handle)
-                folders.add(file.parent)
-            for folder in folders:
-                self._disk.sync_folder(folder)
-
     async def get(self, cid: str, *, max_bytes: int = _MAX_GET) -> bytes:
         """All bytes, verified."""
         return await in_thread(partial(self._get, cid, max_bytes))
@@ -110,7 +77,7 @@ class FileArtifacts:
             whole = offset == 0 and end == size
             hasher = Hasher()
             if whole and size == 0 and hasher.digest() != cid:
-                raise _rotten(cid)
+                raise rotten(cid)
             while offset < end:
                 take = min(_PIECE, end - offset)
                 piece = await in_thread(partial(_read, handles[0], take, offset))
@@ -118,9 +85,9 @@ class FileArtifacts:
                 if whole:
                     hasher.update(piece)
                     if len(piece) < take or (offset == end and hasher.digest() != cid):
-                        raise _rotten(cid)
+                        raise rotten(cid)
                 elif not piece:
-                    raise _rotten(cid)
+                    raise rotten(cid)
                 yield piece
         finally:
             for handle in handles:
@@ -135,6 +102,29 @@ class FileArtifacts:
         await in_thread(partial(self._copy, cid, Path(target)))
 
     # Below: blocking, in a thread.
+
+    def held(self, cid: str) -> bool:
+        """Whether there is a file for it, whatever its bytes are; it blocks."""
+        return self._stat(cid) is not None
+
+    def write_out(self, target: Path, pieces: Iterable[bytes]) -> None:
+        """Write bytes to a file of a caller, atomically; its folder is made. It blocks."""
+        if target.is_dir():
+            raise TheoryError(
+                "ERR_STORAGE", "the target of a copy is a folder", {"reason": "EISDIR"}
+            )
+        with translated():
+            target.parent.mkdir(parents=True, exist_ok=True)
+        part = _Part(self._disk, target.parent, mode=0o666)
+        try:
+            part.begin(target.parent)
+            for piece in pieces:
+                part.write(piece)
+            with translated():
+                part.sync()
+                part.name(target)
+        finally:
+            part.drop()
 
     def _put(self, data: bytes) -> Blob:
         part = _Part(self._disk, self._parts)
@@ -152,7 +142,7 @@ class FileArtifacts:
         """
         cid = part.hasher.digest()
         path = self._path(cid)
-        with _translated():
+        with translated():
             part.sync()
             self._disk.make_folder(path.parent, self._root)
             if self._sound(cid, part.size):
@@ -196,24 +186,9 @@ class FileArtifacts:
         return Blob(cid, size)
 
     def _copy(self, cid: str, target: Path) -> None:
-        if target.is_dir():
-            raise TheoryError(
-                "ERR_STORAGE", "the target of a copy is a folder", {"reason": "EISDIR"}
-            )
         handle, _ = self._open(cid)
         try:
-            with _translated():
-                target.parent.mkdir(parents=True, exist_ok=True)
-            part = _Part(self._disk, target.parent, mode=0o666)
-            try:
-                part.begin(target.parent)
-                for piece in _verified(handle, cid):
-                    part.write(piece)
-                with _translated():
-                    part.sync()
-                    part.name(target)
-            finally:
-                part.drop()
+            self.write_out(target, _verified(handle, cid))
         finally:
             self._disk.close(handle)
 
@@ -226,12 +201,12 @@ class FileArtifacts:
             raise _unknown(cid) from error
         except OSError as error:
             if path.is_symlink():
-                raise _rotten(cid) from error
+                raise rotten(cid) from error
             raise storage(error) from error
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             self._disk.close(handle)
-            raise _rotten(cid)
+            raise rotten(cid)
         return handle, status.st_size
 
     def _open_into(self, handles: list[int], cid: str) -> int:
@@ -242,7 +217,7 @@ class FileArtifacts:
 
     def _path(self, cid: str) -> Path:
         """Law: a file name is made of a checked digest alone."""
-        if not _CID.fullmatch(cid):
+        if not CID.fullmatch(cid):
             raise _unknown(cid)
         return self._root / "b3" / cid[3:5] / cid[5:]
 
@@ -264,7 +239,7 @@ class _Part:
 
     def begin(self, root: Path) -> None:
         """Make the file, and its folder below `root`."""
-        with _translated():
+        with translated():
             self._disk.make_folder(self._folder, root)
             path = self._folder / part_name()
             self._handle = self._disk.create(path, self._mode)
@@ -273,7 +248,7 @@ class _Part:
     def write(self, data: bytes) -> None:
         """Append `data`."""
         if self._handle is not None and data:
-            with _translated():
+            with translated():
                 self._disk.write(self._handle, data)
             self.hasher.update(data)
             self.size += len(data)
@@ -287,13 +262,10 @@ class _Part:
             finally:
                 self._disk.close(handle)
 
-    def name(self, path: Path, *, durable: bool = True) -> None:
-        """Put it in its place; without `durable` the name may be lost with the machine."""
+    def name(self, path: Path) -> None:
+        """Put it in its place."""
         if self._path is not None:
-            if durable:
-                self._disk.replace(self._path, path)
-            else:
-                self._path.replace(path)
+            self._disk.replace(self._path, path)
             self._path = None
 
     def drop(self) -> None:
@@ -307,16 +279,8 @@ class _Part:
                 path.unlink()
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise storage(error) from error
-
-
 def _read(handle: int, size: int, offset: int) -> bytes:
-    with _translated():
+    with translated():
         return os.pread(handle, size, offset)
 
 
@@ -332,7 +296,7 @@ def _verified(handle: int, cid: str) -> Iterator[bytes]:
         offset += len(piece)
         last = piece
     if hasher.digest() != cid:
-        raise _rotten(cid)
+        raise rotten(cid)
     if last:
         yield last
 
@@ -341,6 +305,7 @@ def _unknown(cid: str) -> TheoryError:
     return TheoryError("ERR_NOT_FOUND", "no artifact has this digest", {"cid": cid[:80]})
 
 
-def _rotten(cid: str) -> TheoryError:
+def rotten(cid: str) -> TheoryError:
+    """`ERR_ARTIFACT_DIGEST` for bytes that have changed where they lay."""
     message = "the stored bytes of an artifact no longer match its digest"
     return TheoryError("ERR_ARTIFACT_DIGEST", message, {"cid": cid})

@@ -6,13 +6,17 @@ import errno
 import os
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from theory_core import TheoryError
 
 _PART: Final = ".part-"
-_STALE_S: Final = 24 * 3600
+STALE_S: Final = 24 * 3600
+"""An unfinished file that nobody has written to for so many seconds is nobody's."""
+
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -86,7 +90,7 @@ def swept(folder: Path) -> int:
     count = 0
     try:
         for part in folder.glob(f"{_PART}*"):
-            if time.time() - part.lstat().st_mtime > _STALE_S:
+            if time.time() - part.lstat().st_mtime > STALE_S:
                 part.unlink()
                 count += 1
     except OSError as error:
@@ -98,3 +102,12 @@ def storage(error: OSError) -> TheoryError:
     """`ERR_STORAGE` with the system's own name of the fault, e.g. `ENOSPC`."""
     name = errno.errorcode.get(error.errno or 0, "EIO")
     return TheoryError("ERR_STORAGE", f"storage unavailable: {name}", {"reason": name})
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Has an `OSError` leave as `ERR_STORAGE`."""
+    try:
+        yield
+    except OSError as error:
+        raise storage(error) from error

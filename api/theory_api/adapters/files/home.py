@@ -33,7 +33,7 @@ class Home:
 
     @property
     def artifacts(self) -> Path:
-        """Folder of the content-addressed files."""
+        """Folder of the content-addressed files and, in `packs/`, of those that are small."""
         return self.root / "artifacts"
 
     @property

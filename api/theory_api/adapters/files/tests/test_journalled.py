@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from theory_api.adapters.files import journalled
-from theory_api.adapters.files.artifacts import FileArtifacts
+from theory_api.adapters.files import beside, journalled
 from theory_api.adapters.files.disk import Disk
 from theory_api.adapters.files.home import Home, open_home
-from theory_api.adapters.files.journal import BLOB, NOTE, Record, records
-from theory_api.adapters.files.journalled import Overlay, open_files, reading
+from theory_api.adapters.files.journalled import open_files, reading
+from theory_api.adapters.files.overlay import Overlay
+from theory_api.adapters.files.record import BLOB, NOTE, Record, records, scan
 from theory_api.adapters.files.scratch import FileScratch
 from theory_core import TheoryError, digest
 
@@ -25,8 +26,7 @@ def own(tmp_path: Path) -> Home:
 
 def overlay(own: Home, disk: Disk | None = None) -> Overlay:
     """A process at work; what it does not close is left as a crash leaves it."""
-    artifacts = FileArtifacts(own.artifacts)
-    return Overlay(own.journals, artifacts, lambda _: FileScratch(own.scratch), disk)
+    return Overlay(own, disk)
 
 
 def journals(own: Home) -> list[Path]:
@@ -83,7 +83,7 @@ async def test_what_was_answered_is_there_after_a_crash(own: Home) -> None:
         await files.scratch.drop("x1")
         await files.scratch.drop("x3")
     assert journals(own) == []
-    assert await FileArtifacts(own.artifacts).get(digest(b"receipt")) == b"receipt"
+    assert await reading(own).get(digest(b"receipt")) == b"receipt"
     assert await FileScratch(own.scratch).names() == ()
 
 
@@ -105,7 +105,7 @@ async def test_another_process_reads_what_only_a_journal_has(own: Home) -> None:
     await here.put(b"envelope", cid)
     assert await other.get(cid) == b"envelope"
     assert b"".join([piece async for piece in other.stream(cid, offset=2, length=3)]) == b"vel"
-    await here.advance()
+    await here.advance(all_of=True)
     assert here.blobs == {}
     assert await other.get(cid) == b"envelope"
     here.journal.close()
@@ -143,7 +143,6 @@ async def test_what_a_process_leaves_that_dies_beside_others_is_adopted_by_them(
 ) -> None:
     monkeypatch.setattr(journalled, "_PACE_S", 0.001)
     monkeypatch.setattr(journalled, "_ADOPT_S", 0.05)
-    monkeypatch.setattr(journalled, "_REST_S", 0.05)
     async with open_files(own) as files:
         here = overlay(own)
         await here.put(b"kept", digest(b"kept"))
@@ -178,16 +177,29 @@ async def test_a_fault_that_is_not_the_disk_s_is_told_and_not_swallowed(
             assert isinstance(await told, ValueError)
 
 
-async def test_a_journal_goes_once_its_files_are_synced(own: Home) -> None:
+async def test_a_journal_becomes_a_pack_and_its_notes_get_files(own: Home) -> None:
     here = overlay(own)
     await here.put(b"a", digest(b"a"))
     await here.save("/x1", b"outcome")
-    await here.advance()
-    assert len(journals(own)) == 1
-    await here.settle(all_of=True)
+    await here.save("/x2", b"gone by then")
+    await here.drop("/x2")
+    assert not await here.advance()
+    assert await here.advance(all_of=True)
     assert journals(own) == []
+    assert await FileScratch(own.scratch).names() == ("x1",)
+    assert (here.blobs, here.size) == ({}, 0)
+    assert here.packs.find(digest(b"a")) == b"a"
     await here.drop("/x1")
     assert await FileScratch(own.scratch).names() == ()
+
+
+async def test_a_journal_of_notes_alone_becomes_nothing(own: Home) -> None:
+    here = overlay(own)
+    await here.save("/x1", b"outcome")
+    await here.drop("/x1")
+    await here.advance(all_of=True)
+    assert journals(own) == []
+    assert not (own.artifacts / "packs").exists()
 
 
 async def test_a_disk_that_fails_is_said_and_its_file_not_written_again(own: Home) -> None:
@@ -204,6 +216,21 @@ async def test_a_disk_that_fails_is_said_and_its_file_not_written_again(own: Hom
     here.journal.close()
 
 
+async def test_what_was_not_answered_never_gets_into_a_pack(own: Home) -> None:
+    """It may be in the file's pages and not on the disk: the pack is written anew, and synced."""
+    disk = Counting()
+    here = overlay(own, disk)
+    await here.put(b"kept", digest(b"kept"))
+    disk.fault = OSError(errno.EIO, "no")
+    with pytest.raises(TheoryError, match="EIO"):
+        await here.put(b"lost", digest(b"lost"))
+    disk.fault = None
+    assert await here.advance()
+    assert journals(own) == []
+    assert await reading(own).get(digest(b"kept")) == b"kept"
+    assert await reading(own).stat(digest(b"lost")) is None
+
+
 async def test_each_shard_finds_its_own_notes_alone(own: Home) -> None:
     async with open_files(own) as files:
         one, other = files.notes("s1"), files.notes("s2")
@@ -217,23 +244,38 @@ async def test_each_shard_finds_its_own_notes_alone(own: Home) -> None:
         assert await files.notes("s1").names() == ()
 
 
-async def test_a_file_that_cannot_be_synced_leaves_its_journal_to_the_next_owner(
-    own: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = overlay(own)
+async def test_a_pack_that_cannot_be_made_leaves_its_journal_to_the_next_owner(own: Home) -> None:
+    disk = Counting()
+    here = overlay(own, disk)
     await here.put(b"kept", digest(b"kept"))
-    await here.advance()
-
-    def fail(_files: object) -> None:
-        raise TheoryError("ERR_STORAGE", "storage unavailable: EIO")
-
-    with monkeypatch.context() as failing:
-        failing.setattr(here.artifacts, "settle", fail)
+    for _ in range(2):
+        disk.fault = OSError(errno.EIO, "no")
         with pytest.raises(TheoryError, match="EIO"):
-            await here.settle(all_of=True)
-    await here.settle(all_of=True)
+            await here.advance(all_of=True)
+        assert here.blobs == {digest(b"kept"): b"kept"}
     assert len(journals(own)) == 1
+    assert list((own.artifacts / "parts").iterdir()) == []
     here.journal.close()
     async with open_files(own) as files:
         assert await files.artifacts.get(digest(b"kept")) == b"kept"
     assert journals(own) == []
+
+
+async def test_what_was_appended_is_all_that_another_process_reads(
+    own: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, other = overlay(own), overlay(own)
+    await here.put(b"first" * 100, digest(b"first" * 100))
+    assert other.beside.blob(digest(b"first" * 100)) is not None
+    read = list[tuple[int, int]]()
+
+    def watched(_read: object, begin: int, end: int) -> Iterator[tuple[Record, int]]:
+        read.append((begin, end))
+        return scan(_read, begin, end)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(beside, "scan", watched)
+    before = journals(own)[0].stat().st_size
+    await here.save("/x1", b"second")
+    assert other.beside.note("/x1") == b"second"
+    assert read == [(before, journals(own)[0].stat().st_size)]
+    here.journal.close()
