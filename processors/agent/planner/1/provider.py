@@ -32,6 +32,7 @@ PROMPT: Final = (
 
 _KIND: Final = re.compile(r"[a-z][a-z0-9-]{0,47}")
 _OK: Final = 200
+MILLION: Final = 1_000_000
 
 Step = dict[str, Any]
 
@@ -41,7 +42,7 @@ def make_runner(config: Config) -> Callable[[dict[str, Any]], ProcessorResult]:
 
     def run(params: dict[str, Any]) -> ProcessorResult:
         question = read(params)
-        usage: dict[str, int] = {"tokens": 0}
+        usage = {"tokens": 0, "usd_micro": 0}
         steps: list[Step] = []
         held = holds(question["goal"], question["world"])
         if not held and config.mode == "real":
@@ -188,7 +189,7 @@ def ask(
         steps = [{name: item[name] for name in _STEP} for item in proposed]
     except (TheoryError, KeyError, IndexError, TypeError) as error:
         raise _failed("tool_call") from error
-    return _placed(steps, question), _usage(answer)
+    return _placed(steps, question), _usage(answer, params.get("price"))
 
 
 _STEP: Final = ("id", "processor_ref", "inputs")
@@ -255,11 +256,21 @@ def _post(endpoint: str, body: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an a
         raise _failed("answer") from error
 
 
-def _usage(answer: Mapping[str, Any]) -> dict[str, int]:
-    """Tokens as the provider counted them; where it states none, none are reported."""
+def _usage(answer: Mapping[str, Any], price: Mapping[str, int] | None) -> dict[str, int]:
+    """Tokens as the provider counted them, and their price in whole micro-dollars, rounded up.
+
+    What is not stated is not reported: the hold is booked then.
+    """
     stated = answer.get("usage")
-    total = stated.get("total_tokens") if isinstance(stated, Mapping) else None
-    return {"tokens": total} if type(total) is int and total >= 0 else {}
+    counts = stated if isinstance(stated, Mapping) else {}
+    asked, answered = (counts.get(f"{name}_tokens") for name in ("prompt", "completion"))
+    if type(asked) is not int or type(answered) is not int or min(asked, answered) < 0:
+        return {}
+    usage = {"tokens": asked + answered}
+    if price is not None:
+        cost = asked * price["input"] + answered * price["output"]
+        usage["usd_micro"] = -(-cost // MILLION)
+    return usage
 
 
 def _failed(reason: str) -> TheoryError:

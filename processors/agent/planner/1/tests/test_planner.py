@@ -132,7 +132,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             call = {"function": {"name": "propose", "arguments": state.arguments}}
             answer = {
                 "choices": [{"message": {"tool_calls": [call]}}],
-                "usage": {"total_tokens": 77},
+                "usage": {"prompt_tokens": 70, "completion_tokens": 7},
             }
             body = json.dumps(answer).encode()
             self.send_response(state.status)
@@ -156,9 +156,10 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_a_model_proposes_by_a_tool_call(run: Any, endpoint: Any) -> None:
     step = {"id": "draw", "processor_ref": "media/frames@1", "inputs": {"shotlist": "x"}}
     endpoint.arguments = json.dumps({"transitions": [step]})
-    ran = run(REF, question([TEXT], endpoint=endpoint.url, model="m"), mode="real")
+    price = {"input": 150_000, "output": 600_000}
+    ran = run(REF, question([TEXT], endpoint=endpoint.url, model="m", price=price), mode="real")
     assert list(ran.transitions) == [step | {"write_prefix": "/artifacts/film/{execution_id}/"}]
-    assert ran.usage == {"tokens": 77}
+    assert ran.usage == {"tokens": 77, "usd_micro": 15}  # 10.5 + 4.2, rounded up
     assert endpoint.key == "Bearer value-of-OPENAI_API_KEY"
     assert endpoint.asked["tools"][0]["function"]["name"] == "propose"
     assert json.loads(endpoint.asked["messages"][1]["content"])["world"] == [TEXT]
