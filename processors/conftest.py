@@ -7,7 +7,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +30,7 @@ class Ran:
     usage: Mapping[str, int]
     info: str
     frames: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    transitions: Sequence[Mapping[str, Any]] = ()
 
 
 Artifact = Callable[[str, bytes], dict[str, Any]]
@@ -93,7 +94,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         }
         mimes = {item.relpath: item.mime for item in result.outputs}
         assert len(bodies) == len(result.outputs)
-        return Ran(bodies, mimes, result.usage, result.processor_info, frames)
+        return Ran(bodies, mimes, result.usage, result.processor_info, frames, result.transitions)
 
     return start
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -37,6 +38,12 @@ _SOCKET: Final = "run.sock"
     metavar="NS/NAME@N",
     help="Which processor of the registry listens at the URL or socket, for its spec and sample.",
 )
+@click.option(
+    "--folder-as",
+    "seen_as",
+    metavar="DIR",
+    help="How a container sees the socket's folder, e.g. /run/theory; outputs go to io.sock there.",
+)
 @click.option("--case", "cases", metavar="ID", multiple=True, help="Try this case alone; again.")
 @click.option(
     "--strict", is_flag=True, help="A case that the sample leaves out counts as failed, too."
@@ -47,6 +54,7 @@ def conformance(
     target: str,
     sample: Path | None,
     ref: str | None,
+    seen_as: str | None,
     cases: tuple[str, ...],
     strict: bool,
 ) -> int:
@@ -56,35 +64,49 @@ def conformance(
     (`ws://127.0.0.1:9000/run`) or the path of a unix socket. Exit code 0: every case passed; 1: one
     failed, or nothing could be examined.
     """
-    return run(_examine(given, target, sample, ref, cases, strict))
+    if seen_as is not None and (_is_ref(target) or "://" in target):
+        raise click.BadParameter("only a socket has a folder", param_hint="--folder-as")
+    return run(_examine(given, target, _Asked(sample, ref, seen_as, cases, strict)))
 
 
-async def _examine(
-    given: Told,
-    target: str,
-    sample: Path | None,
-    ref: str | None,
-    cases: Sequence[str],
-    strict: bool,
-) -> int:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the options say."""
+
+    sample: Path | None
+    ref: str | None
+    seen_as: str | None
+    cases: Sequence[str]
+    strict: bool
+
+
+async def _examine(given: Told, target: str, asked: _Asked) -> int:
     from theory_api.delivery.conformance.kit import examine  # noqa: PLC0415 - a server, a client
     from theory_api.delivery.conformance.talk import Target  # noqa: PLC0415 - as above
 
     settings = given.settings()
-    known = target if _is_ref(target) else ref
-    asked = _sample(settings, known, sample)
+    known = target if _is_ref(target) else asked.ref
+    sample = _sample(settings, known, asked.sample)
 
     def show(verdict: Verdict) -> None:
         if not given.json:
             tables.say(_lines(verdict))
 
     async with _reached(settings, target) as (place, folder):
-        report = await examine(Target(place), asked, folder=folder, only=cases, on_verdict=show)
+        own = folder if asked.seen_as is None else Path(place).parent
+        report = await examine(
+            Target(place),
+            sample,
+            folder=own,
+            seen_as=asked.seen_as,
+            only=asked.cases,
+            on_verdict=show,
+        )
     if given.json:
         tables.as_json(report.document())
     else:
         tables.say(["", _summary(report)])
-    bad = report.of("failed") + (report.of("skipped") if strict else [])
+    bad = report.of("failed") + (report.of("skipped") if asked.strict else [])
     return FAILED if bad else 0
 
 

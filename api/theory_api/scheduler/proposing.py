@@ -23,7 +23,7 @@ from theory_api.scheduler.writer import Writer
 from theory_core import LIMITS, TheoryError, canonicalize, digest, is_name, loads_strict
 
 PROPOSED: Final = "outputs/transitions.json"
-"""The output, below a write prefix, that is read as proposals (spec: processors)."""
+"""The output, below a write prefix, that is read as proposals (guide: a planner)."""
 REFUSED: Final = "refused"
 """The parameter by which a processor is told, once, what was refused."""
 AGAIN: Final = ".again"

@@ -112,9 +112,14 @@ def test_another_scheme_is_refused(desk: Desk) -> None:
     assert "ERR_INPUTS" in printed.err
 
 
+def test_only_a_socket_has_a_folder(desk: Desk) -> None:
+    assert desk.theory("conformance", "llm/litellm@1", "--folder-as", "/run/theory").code == 2
+
+
 @pytest.mark.slow
-def test_a_processor_of_the_registry_passes_by_its_reference(desk: Desk) -> None:
-    printed = desk.theory("conformance", "llm/litellm@1", "--json")
+@pytest.mark.parametrize("ref", ["llm/litellm@1", "agent/planner@1"])
+def test_a_processor_of_the_registry_passes_by_its_reference(desk: Desk, ref: str) -> None:
+    printed = desk.theory("conformance", ref, "--json")
     assert printed.code == 0, printed.out + printed.err
     assert printed.json["passed"] == len(CASES) - 2
     skipped = [case["id"] for case in printed.json["cases"] if case["standing"] == "skipped"]

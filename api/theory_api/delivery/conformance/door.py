@@ -67,9 +67,16 @@ class Shelf:
 
 
 class Door:
-    """An ASGI application, and the server that it is behind."""
+    """An ASGI application, and the server that it is behind.
 
-    def __init__(self, folder: Path, files: Mapping[str, Path]) -> None:
+    `seen_as` is the folder of its socket as the processor sees it, where that is another: then it
+    runs in a container and may have no network.
+    """
+
+    def __init__(
+        self, folder: Path, files: Mapping[str, Path], *, seen_as: str | None = None
+    ) -> None:
+        self.seen_as = seen_as
         self._path = folder / SOCKET
         self._files = files
         self._shelves: dict[str, Shelf] = {}
@@ -92,7 +99,8 @@ class Door:
             "max_bytes": LIMITS["output_bytes"],
         }
         if by_socket:
-            upload["socket"] = str(self._path)
+            seen = self._path.parent if self.seen_as is None else Path(self.seen_as)
+            upload["socket"] = str(seen / SOCKET)
         return upload
 
     @contextlib.asynccontextmanager
@@ -101,6 +109,8 @@ class Door:
         local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         far = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         local.bind(str(self._path))
+        # A container's user is another one; the folder is what keeps the socket private.
+        await asyncio.to_thread(self._path.chmod, 0o666)
         far.bind(("127.0.0.1", 0))
         self._port = far.getsockname()[1]
         config = uvicorn.Config(

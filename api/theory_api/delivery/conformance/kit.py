@@ -30,7 +30,7 @@ CASES: Final[Sequence[Case]] = (
 
 @contextlib.asynccontextmanager
 async def _bench(
-    target: Target, sample: Sample, pace: Pace, folder: Path | None
+    target: Target, sample: Sample, pace: Pace, folder: Path | None, seen_as: str | None
 ) -> AsyncIterator[Bench]:
     with contextlib.ExitStack() as stack:
         place = folder
@@ -38,7 +38,7 @@ async def _bench(
             # Short, as the path of a socket has to be.
             made = tempfile.TemporaryDirectory(prefix="theory-kit-", dir="/tmp")
             place = Path(stack.enter_context(made))
-        door = Door(place, sample.files)
+        door = Door(place, sample.files, seen_as=seen_as)
         async with door.open():
             yield Bench(target, sample, door, pace)
 
@@ -48,13 +48,15 @@ async def examine(
     sample: Sample,
     *,
     folder: Path | None = None,
+    seen_as: str | None = None,
     pace: Pace | None = None,
     only: Sequence[str] = (),
     on_verdict: Callable[[Verdict], None] = lambda _verdict: None,
 ) -> Report:
     """Try every case, or those of `only`, against what listens at `target`.
 
-    The examiner's door for outputs is `io.sock` in `folder`, else in a folder of its own. Raises
+    The examiner's door for outputs is `io.sock` in `folder`, else in a folder of its own;
+    `seen_as` is how the processor sees that folder, where a container has it elsewhere. Raises
     `TheoryError`: `ERR_HEALTH` if nothing answers there at all, `ERR_NOT_FOUND` for an unknown
     case.
     """
@@ -63,7 +65,7 @@ async def examine(
         if name not in {case.id for case in CASES}:
             raise TheoryError("ERR_NOT_FOUND", f"not found: no case {name}", {"kind": "case"})
     verdicts = []
-    async with _bench(target, sample, Pace() if pace is None else pace, folder) as bench:
+    async with _bench(target, sample, Pace() if pace is None else pace, folder, seen_as) as bench:
         await _reach(target)
         for case in chosen:
             found = await _judge(case, bench)

@@ -87,6 +87,20 @@ async def test_over_a_socket_it_passes_every_case_and_none_is_left_out(
     assert [(v.id, v.seen) for v in report.verdicts if v.standing != "passed"] == []
 
 
+async def test_a_folder_may_have_another_name_on_the_other_side(node: str, sample: Sample) -> None:
+    with tempfile.TemporaryDirectory(prefix="th-", dir="/tmp") as folder:
+        there, here = Path(folder) / "there", Path(folder) / "here"
+        there.mkdir()
+        here.symlink_to(there)
+        async with served(node, "--serve", str(there)):
+            target = Target(f"{here}/run.sock")
+            await healthy(target)
+            cases = ["run.success", "doors.socket", "doors.url", "doors.same"]
+            report = await examine(target, sample, folder=here, seen_as=str(there), only=cases)
+    assert report.of("passed") == ["run.success", "doors.socket"]
+    assert report.of("skipped") == ["doors.url", "doors.same"]
+
+
 @pytest.mark.slow
 async def test_by_its_address_it_passes_the_same_cases(node: str, sample: Sample) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
