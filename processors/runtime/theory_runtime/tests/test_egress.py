@@ -48,6 +48,7 @@ def test_a_name_is_resolved_once_and_has_to_be_public(monkeypatch: pytest.Monkey
     )
 
 
+@pytest.mark.scenario(98)
 @pytest.mark.parametrize(
     "address",
     [
