@@ -25,6 +25,7 @@ _URI: Final = re.compile(
 """As the control plane reads it (theory_api.domain.uris); a test holds the two together."""
 _PORTS: Final = {"http": 80, "https": 443}
 _MAX_PORT: Final = 65535
+_TRANSLATED: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +92,17 @@ def is_public(address: str) -> bool:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    inner = getattr(parsed, "ipv4_mapped", None) or getattr(parsed, "sixtofour", None) or parsed
-    return all(one.is_global and not one.is_multicast for one in (parsed, inner)) or (
-        inner is not parsed and inner.is_global and not inner.is_multicast
-    )
+    meant = _meant(parsed) if isinstance(parsed, ipaddress.IPv6Address) else parsed
+    return meant.is_global and not meant.is_multicast
+
+
+def _meant(
+    address: ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 one carries to a translator, or the address itself."""
+    if address in _TRANSLATED:
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.ipv4_mapped or address.sixtofour or address
 
 
 class _Plain(http.client.HTTPConnection):

@@ -246,6 +246,20 @@ def pytest_unconfigure(config):
     assert refusal(tar(files)) == "report_invalid"
 
 
+@pytest.mark.parametrize("instead", ["os.symlink('/etc/passwd', path)", "os.mkfifo(path)"])
+def test_what_is_no_plain_file_is_no_report(refusal: Any, instead: str) -> None:
+    conftest = f"""
+import os, pytest
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    path = config.option.xmlpath
+    os.unlink(path)
+    {instead}
+"""
+    files = {"conftest.py": conftest, "test_good.py": "def test_x(): pass"}
+    assert refusal(tar(files)) == "report_invalid"
+
+
 def test_a_suite_is_needed(run: Any) -> None:
     with pytest.raises(TheoryError) as caught:
         run(REF, {"suite": "x"})
