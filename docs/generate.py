@@ -170,6 +170,7 @@ def _schema() -> dict[str, Any]:
         queries=nothing,
         ledgers=nothing,
         engine=nothing,
+        watching=nothing,
         key="",
         tenant="local",
         principal="local",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import ipaddress
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +51,21 @@ def load(ref: str) -> ModuleType:
     sys.modules[module.__name__] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True)
+def loopback_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law: no test of a provider, in mode real or mock, connects beyond this machine."""
+    connect = socket.socket.connect
+
+    def near(end: socket.socket, address: Any) -> None:  # noqa: ANN401 - as sockets take it
+        inet = end.family in {socket.AF_INET, socket.AF_INET6}
+        if inet and not ipaddress.ip_address(address[0]).is_loopback:
+            message = "a test of a processor connects to this machine alone"
+            raise AssertionError(message)
+        connect(end, address)
+
+    monkeypatch.setattr(socket.socket, "connect", near)
 
 
 @pytest.fixture(scope="session")

@@ -103,6 +103,8 @@ def resolve(
         _check_lane(document, entry.adapter or default_adapter, place)
         _check_pin(document, entry, snapshot, place)
         params[name], depends_on = _inputs(entry, place, names, set(attached))
+        if entry.mode == "real":
+            _price(spec, snapshot, params[name])
         if spec.names_uris:
             allow = snapshot.policy_spec(document.policy).uri_allow
             uris.check(spec.document.inputs, params[name], allow)
@@ -149,6 +151,22 @@ def _check_pin(
         snapshot.check_pinned(entry.processor_ref, lane=document.lane)
     except TheoryError as error:
         raise TheoryError(error.code, f"{place}: {error.message}", dict(error.detail)) from error
+
+
+def _price(spec: ProcessorSpec, snapshot: RegistrySnapshot, params: dict[str, Any]) -> None:
+    """State what a model's tokens cost, where a processor takes a `price`.
+
+    Law: a price is the pinned snapshot's, whatever the document says (spec: budgets). A model that
+    the table lacks has none: its cost is unknown, and the hold is booked.
+    """
+    priced = spec.document.estimate.priced
+    if priced is None or "price" not in spec.document.inputs.get("properties", {}):
+        return
+    params.pop("price", None)
+    model = params.get("model", priced.model)
+    price = snapshot.prices.get(model) if isinstance(model, str) else None
+    if price is not None:
+        params["price"] = {"input": price.input, "output": price.output}
 
 
 def _inputs(

@@ -23,12 +23,11 @@ _URI: Final = re.compile(
     r"(?::([1-9][0-9]{0,4}))?([/?][!-\[\]-~]*)?"
 )
 """As the control plane reads it (theory_api.domain.uris); a test holds the two together."""
-_TRANSLATED: Final = tuple(
-    map(ipaddress.ip_network, ("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "fec0::/10"))
-)
-"""Addresses of another kind inside, or of a site: nobody reaches the internet by them alone."""
+_OF_A_SITE: Final = tuple(map(ipaddress.IPv6Network, ("::/96", "64:ff9b:1::/48", "fec0::/10")))
+"""Networks that mean something else in every place, whatever the standard library thinks."""
 _PORTS: Final = {"http": 80, "https": 443}
 _MAX_PORT: Final = 65535
+_TRANSLATED: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +94,22 @@ def is_public(address: str) -> bool:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    if any(parsed in network for network in _TRANSLATED):
-        return False
-    inner = getattr(parsed, "ipv4_mapped", None) or getattr(parsed, "sixtofour", None) or parsed
-    return all(one.is_global and not one.is_multicast for one in (parsed, inner)) or (
-        inner is not parsed and inner.is_global and not inner.is_multicast
-    )
+    meant = _meant(parsed) if isinstance(parsed, ipaddress.IPv6Address) else parsed
+    return meant.is_global and not meant.is_multicast
+
+
+def _meant(
+    address: ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 one carries to a translator, or the address itself.
+
+    0.0.0.0 for one that only its own site understands.
+    """
+    if any(address in network for network in _OF_A_SITE):
+        return ipaddress.IPv4Address(0)
+    if address in _TRANSLATED:
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.ipv4_mapped or address.sixtofour or address
 
 
 class _Plain(http.client.HTTPConnection):

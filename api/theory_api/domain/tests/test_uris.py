@@ -39,6 +39,7 @@ def test_an_address_on_the_list_is_let_through(params: dict[str, Any]) -> None:
     check(SCHEMA, params, ALLOW)
 
 
+@pytest.mark.scenario(98)
 @pytest.mark.parametrize(
     "uri",
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import subprocess
 import sys
 import tarfile
@@ -57,7 +58,7 @@ def make_runner(config: Config) -> Callable[[dict[str, Any]], ProcessorResult]:
         unpack(Path(suite["local_path"]), folder)
         told = Teller(config)
         code = _pytest(work, targets, params.get("timeout_s", DEFAULT_TIMEOUT_S), told)
-        if code not in _REPORTED or not report.is_file():
+        if code not in _REPORTED or not report.exists():
             raise _refused("suite_without_report")
         found = Report(work)
         found.read(report)
@@ -275,15 +276,14 @@ class Report:
 
     def read(self, file: Path) -> None:
         """Read pytest's report; raises `ERR_INPUTS` with `detail.reason` `report_invalid`."""
-        if file.is_symlink() or file.stat().st_size > MAX_REPORT_BYTES:
-            raise _refused("report_invalid")
+        body = _report_of(file)
         parser = expat.ParserCreate()
         parser.StartDoctypeDeclHandler = _no_doctype
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._said
         try:
-            parser.Parse(file.read_bytes(), True)  # noqa: FBT003 - positional only
+            parser.Parse(body, True)  # noqa: FBT003 - positional only
         except (expat.ExpatError, LookupError) as error:
             raise _refused("report_invalid") from error
 
@@ -344,6 +344,21 @@ class Report:
             room -= len(text)
             inner = f"<{case.outcome} message={quoteattr(case.message)}>{escape(text)}"
             yield f"{head}>{inner}</{case.outcome}></testcase>\n"
+
+
+def _report_of(file: Path) -> bytes:
+    """The bytes of a plain file of bounded length; what the suite put there instead is refused."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise _refused("report_invalid") from error
+    with os.fdopen(descriptor, "rb") as report:
+        if not stat.S_ISREG(os.fstat(report.fileno()).st_mode):
+            raise _refused("report_invalid")
+        body = report.read(MAX_REPORT_BYTES + 1)
+    if len(body) > MAX_REPORT_BYTES:
+        raise _refused("report_invalid")
+    return body
 
 
 def _no_doctype(*_: object) -> None:

@@ -48,6 +48,7 @@ def test_a_name_is_resolved_once_and_has_to_be_public(monkeypatch: pytest.Monkey
     )
 
 
+@pytest.mark.scenario(98)
 @pytest.mark.parametrize(
     "address",
     [
@@ -68,6 +69,7 @@ def test_a_name_is_resolved_once_and_has_to_be_public(monkeypatch: pytest.Monkey
         "64:ff9b:1::1",
         "::169.254.169.254",
         "fec0::1",
+        "64:ff9b::7f00:1",
         "nonsense",
     ],
 )
@@ -75,6 +77,13 @@ def test_a_name_that_leads_inside_is_refused(monkeypatch: pytest.MonkeyPatch, ad
     assert not is_public(address)
     resolving(monkeypatch, "93.184.215.14", address)
     assert reason("http://rebound.example/") == ("ERR_INPUTS", "address_private")
+
+
+@pytest.mark.parametrize(
+    "address", ["93.184.215.14", "2606:2800:21f::1", "::ffff:93.184.215.14", "64:ff9b::5db8:d70e"]
+)
+def test_a_public_address_is_one_however_it_is_written(address: str) -> None:
+    assert is_public(address)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ DEFAULT_DIMENSIONS: Final = 64
 
 MAX_ASKED_CHARS: Final = 64_000
 """The longest corpus that is sent to a model: what the registry's estimate holds tokens for."""
-DEFAULT_MODEL: Final = "text-embedding-3-small"
+DEFAULT_MODEL: Final = "openai/text-embedding-3-small"
 DEFAULT_ENDPOINT: Final = "https://api.openai.com/v1"
 REQUEST_TIMEOUT_S: Final = 60
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
@@ -269,7 +269,8 @@ def _ask_model(
     if not all(text.body.strip() for text in texts):
         raise _refused("text_empty")
     key = secret("OPENAI_API_KEY")
-    question = {"model": model, "input": [text.body for text in texts], "encoding_format": "float"}
+    asked = model.rpartition("/")[2]
+    question = {"model": asked, "input": [text.body for text in texts], "encoding_format": "float"}
     answer = _post(params.get("endpoint", DEFAULT_ENDPOINT), key, canonicalize(question))
     rows = _rows(answer, len(texts))
     return rows, _usage(answer.get("usage"), params.get("price"))

@@ -136,6 +136,7 @@ def test_a_target_is_a_name_inside_the_suite(refusal: Any, target: str) -> None:
     assert refusal(tar({"test_good.py": GOOD}), targets=[target]) == "target_invalid"
 
 
+@pytest.mark.scenario(64)
 @pytest.mark.parametrize(
     "bad",
     [
@@ -162,6 +163,7 @@ def test_a_tar_with_anything_but_plain_files_inside_is_refused(
     assert refusal(tar({"test_good.py": GOOD}, bad)) == "tar_entry"
 
 
+@pytest.mark.scenario(64)
 def test_nothing_is_unpacked_of_a_tar_with_one_bad_entry(providers: Any, tmp_path: Path) -> None:
     archive = tmp_path / "suite.tar"
     archive.write_bytes(tar({"test_good.py": GOOD}, entry("../x")))
@@ -239,6 +241,20 @@ import pytest
 def pytest_unconfigure(config):
     with open(config.option.xmlpath, "w") as file:
         file.write({report!r})
+"""
+    files = {"conftest.py": conftest, "test_good.py": "def test_x(): pass"}
+    assert refusal(tar(files)) == "report_invalid"
+
+
+@pytest.mark.parametrize("instead", ["os.symlink('/etc/passwd', path)", "os.mkfifo(path)"])
+def test_what_is_no_plain_file_is_no_report(refusal: Any, instead: str) -> None:
+    conftest = f"""
+import os, pytest
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    path = config.option.xmlpath
+    os.unlink(path)
+    {instead}
 """
     files = {"conftest.py": conftest, "test_good.py": "def test_x(): pass"}
     assert refusal(tar(files)) == "report_invalid"

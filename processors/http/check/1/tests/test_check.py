@@ -106,6 +106,7 @@ def test_a_head_has_no_body(facts: Any, server: str) -> None:
     assert stated["body"]["size_bytes"] == 0
 
 
+@pytest.mark.scenario(98)
 def test_nobody_goes_where_a_redirect_points(facts: Any, server: str) -> None:
     assert facts(f"{server}/moved")["status"] == 302
     assert Handler.asked == ["/moved"]
@@ -189,6 +190,7 @@ def test_what_is_no_address_is_refused(run: Any, url: str | None) -> None:
     assert (caught.value.code, caught.value.detail["reason"]) == ("ERR_INPUTS", "uri_invalid")
 
 
+@pytest.mark.scenario(98)
 def test_a_name_that_leads_inside_is_refused(run: Any) -> None:
     with pytest.raises(TheoryError) as caught:
         run(REF, {"url": "http://localhost/"}, mode="real")

@@ -73,7 +73,7 @@ def ask(bench: Any, endpoint: Any) -> Any:
 
 
 def test_the_vectors_come_in_the_order_of_the_texts(ask: Any, endpoint: Any) -> None:
-    ran = ask(model="m", price={"input": 20_000, "output": 0})
+    ran = ask(model="vendor/m", price={"input": 20_000, "output": 0})
     document = json.loads(ran.outputs["outputs/vectors.json"])
     assert [entry["values"] for entry in document["vectors"]] == [
         [1_000_000, 123_456, 0],
