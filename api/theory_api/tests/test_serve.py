@@ -303,10 +303,11 @@ async def test_bytes_that_rotted_on_disk_are_refused_and_not_served(tmp_path: Pa
     async with served(tmp_path) as server, server.client() as client:
         path = (await client.post("/v1/plans", json=held)).headers["location"]
         await follow(server, path)
-        name = digest(b"the bytes as they were").removeprefix("b3:")
-        file = tmp_path / "artifacts" / "b3" / name[:2] / name[2:]
-        file.chmod(0o600)
-        file.write_bytes(b"the bytes as they rot!")
+    (pack,) = (tmp_path / "artifacts" / "packs").glob("*.pack")
+    packed = pack.read_bytes()
+    assert packed.count(b"the bytes as they were") == 1
+    pack.write_bytes(packed.replace(b"the bytes as they were", b"the bytes as they rot!"))
+    async with served(tmp_path) as server, server.client() as client:
         got = await client.get(f"{path}/artifacts/attachments/blob")
         assert (got.status_code, got.json()["code"]) == (500, "ERR_ARTIFACT_DIGEST")
 

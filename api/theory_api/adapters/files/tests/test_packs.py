@@ -164,6 +164,7 @@ async def test_damage_to_one_record_costs_no_other_even_without_an_index(own: Ho
         assert await store.get(digest(data)) == data
 
 
+@pytest.mark.scenario(61)
 async def test_spoilt_bytes_are_said_unless_there_is_another_copy(own: Home) -> None:
     data = b"precious"
     await packed(Overlay(own), data)
