@@ -45,7 +45,9 @@ async def test_a_processor_that_keeps_the_contract_passes_every_case(short: Path
 async def test_each_fault_fails_the_case_that_is_meant_and_no_other(
     short: Path, fault: str
 ) -> None:
-    report = await examined(short, fault)
+    # Silence takes its time in every run; only the server that breaks its rule is waited for.
+    cases = [case.id for case in CASES if case.id == fault or case.id != "open.silence"]
+    report = await examined(short, fault, only=cases)
     assert report.of("failed") == [fault]
 
 
