@@ -28,7 +28,7 @@ CONFIRM_S: Final = 30.0
 
 _POLL_S: Final = 0.5
 _SOCKET_S: Final = 0.02
-_ENGINE_S: Final = 10.0
+_ENGINE_S: Final = 30.0
 _LINES: Final = 50
 _THOUSAND: Final = 1000
 _CLOSED: Final = 0o755
