@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import pytest
+import structlog
 
 from theory_api.tests.postgres import Cluster, binaries, cluster
 from theory_api.tests.tables import Table
@@ -24,6 +25,17 @@ def postgres() -> Iterator[Cluster]:
         pytest.skip("PostgreSQL is not installed: nothing here was tested on it")
     with cluster() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _logging_ends_with_its_test() -> Iterator[None]:
+    """What a server configured in one test does not filter the log of another."""
+    before, configured = structlog.get_config(), structlog.is_configured()
+    yield
+    if configured:
+        structlog.configure(**before)
+    else:
+        structlog.reset_defaults()
 
 
 @pytest.fixture
