@@ -16,7 +16,11 @@ from theory_core import RunProtocol
 
 UNKNOWN: Final = "unknown"
 """State of a run that its server knows nothing of."""
+OVER: Final = frozenset({"succeeded", "failed", "cancelled", UNKNOWN})
+"""States of which nothing is left to run; one that is paused goes on as soon as it may."""
 LOOK_S: Final = 15.0
+BACKLOG_S: Final = 60.0
+"""For the frames that a server kept, beside the time that its run takes to end."""
 
 _NO_SUCH_RUN: Final = 1008
 
@@ -42,41 +46,49 @@ async def look(endpoint: Endpoint, execution_id: str, *, within_s: float = LOOK_
         raise coded("ERR_WS_TIMEOUT", "look") from error
 
 
-async def stop(endpoint: Endpoint, execution_id: str, *, within_s: float) -> bool:
+async def stop(endpoint: Endpoint, execution_id: str, *, within_s: float, seen: int = 0) -> bool:
     """Cancel a run; True once its server told the result, or knows of no such run.
 
-    Law: a result is told after the death of everything that worked on it (spec: run.v1), unless it
-    says `ERR_ORPHANED`. Raises `TheoryError` where the server cannot be asked.
+    `seen` is the number of the last frame that came: what was kept up to it is not sent again.
+    `within_s` is for silence: who knows nothing of the run has all that was kept to read first, for
+    `BACKLOG_S` at most. Law: a result is told after the death of everything that worked on it
+    (spec: run.v1), unless it says `ERR_ORPHANED`. Raises `TheoryError` where the server cannot be
+    asked.
     """
+    opening = {"resume_from": seen} if seen else {}
+    loop = asyncio.get_running_loop()
+    latest = loop.time() + within_s + BACKLOG_S
     try:
         async with (
-            asyncio.timeout(within_s),
-            _listening(endpoint, "controller", execution_id) as (connection, protocol, greeting),
+            asyncio.timeout(within_s) as silence,
+            _listening(endpoint, "controller", execution_id, **opening) as attached,
         ):
+            connection, protocol, frame = attached
             # One that ended meanwhile closes, and its result is there to be read all the same.
             with contextlib.suppress(ConnectionClosed):
                 await connection.send(protocol.send("Control", {"op": "cancel"}), text=True)
-            frame = greeting
             while frame["kind"] != "RunResult":
                 frame = protocol.receive(await connection.recv())
+                silence.reschedule(min(loop.time() + within_s, latest))
             code = frame["content"].get("error", {}).get("code")
             return bool(code != "ERR_ORPHANED")
     except _Unknown:
-        return True
+        # A number that the server never gave is refused as a run that is not there.
+        return not seen or await stop(endpoint, execution_id, within_s=within_s)
     except TimeoutError:
         return False
 
 
 @contextlib.asynccontextmanager
 async def _listening(
-    endpoint: Endpoint, role: str, execution_id: str
+    endpoint: Endpoint, role: str, execution_id: str, **more: int
 ) -> AsyncIterator[tuple[ClientConnection, RunProtocol, dict[str, Any]]]:
     """A connection that is attached to the run, and the greeting that it got."""
     protocol = RunProtocol("client")
     try:
         async with endpoint.dial().open() as connection:
-            opening = protocol.send("RunOpen", {"role": role, "execution_id": execution_id})
-            await connection.send(opening, text=True)
+            content = {"role": role, "execution_id": execution_id, **more}
+            await connection.send(protocol.send("RunOpen", content), text=True)
             yield connection, protocol, protocol.receive(await connection.recv())
     except ConnectionClosed as error:
         if error.rcvd is not None and error.rcvd.code == _NO_SUCH_RUN:

@@ -17,7 +17,7 @@ from theory_api.adapters.run_v1.calling import coded, failed
 from theory_api.adapters.run_v1.client import RunClient
 from theory_api.adapters.run_v1.endpoint import Endpoint, Endpoints
 from theory_api.adapters.run_v1.health import HealthPace, await_healthy
-from theory_api.adapters.run_v1.lookout import look, stop
+from theory_api.adapters.run_v1.lookout import OVER, look, stop
 from theory_api.adapters.run_v1.marks import Marks
 from theory_api.adapters.run_v1.uploads import Uploads
 from theory_api.ports.adapter import FrameSink, Measurement, Standing
@@ -72,7 +72,19 @@ class _Live:
     """Set once it is to be stopped."""
     gone: bool = True
     """Whether nothing of it runs any more, once it ended."""
+    seen: int = 0
+    """Number of the last frame that came: nobody who stops it needs those before."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def noting(self, sink: FrameSink | None) -> FrameSink:
+        """Hand frames on, and note their numbers."""
+
+        async def note(frame: Mapping[str, Any]) -> None:
+            self.seen = max(self.seen, frame["seq"])
+            if sink is not None:
+                await sink(frame)
+
+        return note
 
 
 class RemoteAdapter:
@@ -174,7 +186,8 @@ class RemoteAdapter:
             if live.halt.is_set():
                 raise coded("ERR_CANCELLED")
             await calling.permitted(self._may_start, live.halt.is_set)
-            call = Call(endpoint, name, request, expected_oci, on_frame, read_s=limit_s)
+            heard = live.noting(on_frame)
+            call = Call(endpoint, name, request, expected_oci, heard, read_s=limit_s)
             return await self._converse(live, call, limit_s)
 
     async def _healthy(self, live: _Live, endpoint: Endpoint, expected_oci: str | None) -> None:
@@ -200,12 +213,12 @@ class RemoteAdapter:
         except TimeoutError as error:
             raise coded("ERR_TIMEOUT", "adapter") from error
         finally:
-            live.gone = told or await asyncio.shield(self._stopped(call.endpoint, call))
+            live.gone = told or await asyncio.shield(self._stopped(call, live))
 
-    async def _stopped(self, endpoint: Endpoint, call: Call) -> bool:
+    async def _stopped(self, call: Call, live: _Live) -> bool:
         """Whether a run whose result was not heard is certainly over now."""
         try:
-            return await stop(endpoint, call.execution_id, within_s=self._pace.stop_s)
+            return await self._stop(call.endpoint, call.execution_id, live)
         except TheoryError as error:
             log.warning("run.unstopped", execution_id=call.execution_id, code=error.code)
             return False
@@ -219,7 +232,7 @@ class RemoteAdapter:
             live.halt.set()
             if live.asked:
                 there = await self._endpoints.of(live.ref, live.mode, where=live.where)
-                await stop(there, execution_id, within_s=self._pace.stop_s)
+                await self._stop(there, execution_id, live)
             ended = asyncio.ensure_future(live.ended.wait())
             await asyncio.wait({ended}, timeout=self._pace.stop_s)
             ended.cancel()
@@ -227,22 +240,27 @@ class RemoteAdapter:
         if live is not None and live.gone:
             return True
         endpoint = await self._endpoint_of(execution_id)
-        gone = endpoint is None or await stop(endpoint, execution_id, within_s=self._pace.stop_s)
+        gone = endpoint is None or await self._stop(endpoint, execution_id, live)
         if live is not None:
             live.gone = gone
         return gone
+
+    async def _stop(self, endpoint: Endpoint, execution_id: str, live: _Live | None) -> bool:
+        seen = 0 if live is None else live.seen
+        return await stop(endpoint, execution_id, within_s=self._pace.stop_s, seen=seen)
 
     async def _endpoint_of(self, execution_id: str) -> Endpoint | None:
         """Where an execution was started that this process may know nothing of."""
         mark = await asyncio.to_thread(self._marks.read, execution_id)
         if mark is None:
             return None
+        ref, mode, where = (str(mark.get(name, "")) for name in ("ref", "mode", "where"))
         try:
-            ref, mode, where = (str(mark.get(name, "")) for name in ("ref", "mode", "where"))
             return await self._endpoints.of(ref, mode, where=where)
         except TheoryError as error:
-            if error.code == "ERR_ENDPOINT_MISSING":
-                # What is deployed no more runs nothing.
+            if error.code == "ERR_ENDPOINT_MISSING" and where:
+                # What was marked and is deployed no more runs nothing; that nothing is deployed
+                # under today's settings says nothing of it.
                 return None
             raise
 
@@ -268,7 +286,7 @@ class RemoteAdapter:
         except TheoryError as error:
             log.warning("run.unseen", execution_id=execution_id, code=error.code)
             return Standing.RUNNING
-        return Standing.RUNNING if state == "running" else Standing.GONE
+        return Standing.GONE if state in OVER else Standing.RUNNING
 
     async def remembered(self) -> tuple[str, ...]:
         """Executions that have a mark."""
