@@ -12,9 +12,9 @@ from typing import Final
 
 import httpx
 
-from theory_api.adapters.process import folder_resolver
+from theory_api.adapters.process import folder_resolver, kin
 from theory_api.adapters.process.environment import Environments
-from theory_api.adapters.process.supervisor import Supervisor
+from theory_api.adapters.process.supervisor import CONFIRM_S, Supervisor
 from theory_api.adapters.run_v1.health import HealthPace, await_healthy
 from theory_api.settings import Settings
 from theory_api.wiring import start_logging
@@ -46,5 +46,7 @@ async def served(
             yield folder
         finally:
             await supervisor.end(grace_s=_EXIT_S)
+            # What its runs left behind, and did not end with it.
+            await asyncio.to_thread(kin.kill, folder, within_s=CONFIRM_S)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

@@ -286,8 +286,12 @@ class ProcessWsAdapter:
         return await asyncio.to_thread(self._places.names)
 
     async def release(self, execution_id: str) -> None:
-        """End what may be left and remove everything that was kept."""
-        await self.cancel(execution_id)
+        """End what may be left and remove everything that was kept.
+
+        Raises `TheoryError` `ERR_UNAVAILABLE` while something of it lives: its mark stays.
+        """
+        if not await self.cancel(execution_id):
+            raise coded("ERR_UNAVAILABLE", "something of the run lives on")
         await asyncio.to_thread(self._places.remove, execution_id)
         self._live.pop(execution_id, None)
 

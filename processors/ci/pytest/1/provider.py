@@ -34,6 +34,7 @@ MAX_TEXTS_CHARS: Final = 512 * 1024
 MAX_LOG_LINES: Final = 1000
 MAX_LINE_CHARS: Final = 500
 DEFAULT_TIMEOUT_S: Final = 240
+RUN_DIR: Final = "THEORY_RUN_DIR"
 
 _TARGET: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}(::[A-Za-z0-9_\[\]., -]{1,200})*")
 _ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]{4,16}\b")
@@ -232,8 +233,14 @@ def _follow(process: subprocess.Popen[bytes], told: Teller) -> None:
 
 
 def _environment(work: Path) -> dict[str, str]:
-    """The same on every machine, but for its folder; nothing of ours is in it."""
+    """The same on every machine, but for its folders; nothing else of ours is in it.
+
+    Law: the mark of the run goes with it, by which whatever a suite leaves behind is found and
+    ended (spec: processors, environment).
+    """
+    mark = os.environ.get(RUN_DIR)
     return {
+        **({} if mark is None else {RUN_DIR: mark}),
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": str(work),
         "TMPDIR": str(work),

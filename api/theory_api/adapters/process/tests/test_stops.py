@@ -280,3 +280,17 @@ async def test_a_run_is_remembered_until_it_is_released(bench: Bench) -> None:
     assert await bench.adapter.remembered() == ("x1",)
     await bench.adapter.release("x1")
     assert await bench.adapter.remembered() == ()
+
+
+async def test_a_run_of_which_something_lives_on_is_not_forgotten(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.run({"do": "many", "count": 1})
+    with monkeypatch.context() as stubborn:
+        stubborn.setattr(kin, "kill", lambda _folder, *, within_s: within_s < 0)
+        with pytest.raises(TheoryError) as refused:
+            await bench.adapter.release("x1")
+    assert refused.value.code == "ERR_UNAVAILABLE"
+    assert await bench.adapter.remembered() == ("x1",)
+    await bench.adapter.release("x1")
+    assert await bench.adapter.remembered() == ()

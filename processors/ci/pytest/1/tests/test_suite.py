@@ -28,6 +28,7 @@ def test_has_no_state_of_ours(tmp_path):
         "PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "CI", "COLUMNS",
         "PYTHONHASHSEED", "PYTHONDONTWRITEBYTECODE", "PYTHONNOUSERSITE",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTEST_CURRENT_TEST", "PYTEST_VERSION",
+        "THEORY_RUN_DIR",
     }
 """
 BAD = """
@@ -89,6 +90,20 @@ def refusal(suite: Any) -> Any:
         return str(caught.value.detail["reason"])
 
     return ask
+
+
+def test_what_a_suite_starts_carries_the_mark_of_its_run(
+    suite: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THEORY_RUN_DIR", "/tmp/theory-run")  # noqa: S108 - a name, no file
+    text = """
+import os
+
+def test_is_marked():
+    assert os.environ["THEORY_RUN_DIR"] == "/tmp/theory-run"
+"""
+    facts, _, _ = suite(tar({"test_it.py": text}))
+    assert facts["passed"] == 1
 
 
 def test_a_suite_that_passes_says_so(suite: Any) -> None:
