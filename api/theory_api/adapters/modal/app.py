@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 RUN: Final = "run"
 MOCK: Final = "mock"
+REAL: Final = "real"
+"""The mode of `run`. Law: nothing that must see no secret runs where secrets are."""
 FUNCTIONS: Final = (RUN, MOCK)
 BEYOND_S: Final = 60
 """A function may last this much longer than the run in it: its stop, and what it then tells."""
@@ -35,8 +37,9 @@ def build(deployment: Deployment, *, environment: str, layout: Layout | None = N
     """The app; nothing is deployed by it.
 
     Laws: the image is named by its digest; nobody retries but the orchestrator, and the SDK refuses
-    any retry of a web function; `mock` has no secret and runs no other mode; there is one container
-    a function, so that whoever controls a run reaches the container that has it.
+    any retry of a web function; `mock` has no secret and runs no other mode, nor does `run`, which
+    has them, run `mock`; there is one container a function, so that whoever controls a run reaches
+    the container that has it.
     """
     import modal  # noqa: PLC0415 - a second of imports, for those who use it
 
@@ -80,8 +83,7 @@ def _function(
     main = f"{layout.root}/{deployment.ref.replace('@', '/')}/main.py"
     command = [layout.python, main, "--image-digest", deployment.image_digest]
     command += ["--listen", f"{layout.host}:{port}"]
-    if function == MOCK:
-        command += ["--only-mode", MOCK]
+    command += ["--only-mode", MOCK if function == MOCK else REAL]
     served: Any = server(tuple(command), deployment.secrets_required)
     door = modal.web_server(port, startup_timeout=60, requires_proxy_auth=True)
     many = modal.concurrent(max_inputs=CONNECTIONS * at_once)

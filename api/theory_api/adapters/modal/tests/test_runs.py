@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from theory_api.adapters.modal import endpoints
 from theory_api.adapters.run_v1.marks import Marks
 from theory_api.ports.adapter import Standing
 from theory_api.tests.transports import Desk, over_modal, over_modal_http, short_folder
@@ -148,3 +149,13 @@ async def test_mode_real_runs_where_the_secret_is_and_mock_has_none(desk: Desk) 
     leaked = {"do": "tell_secret", "name": "OPENAI_API_KEY", "leak": True}
     told = await desk.run(leaked, name="x4", mode="real", secrets=["OPENAI_API_KEY"])
     assert "canary" not in str(told)
+
+
+@pytest.mark.scenario(86)
+async def test_the_function_that_has_the_secrets_refuses_mode_mock(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints, "function_of", lambda _mode: "run")
+    assert code_of(await desk.run({"do": "many", "count": 1})) == "ERR_MODE_INVALID"
+    real = await desk.run({"do": "many", "count": 1}, name="x2", mode="real")
+    assert real["status"] == "success"
