@@ -21,6 +21,7 @@ _PROTOCOL: Final = 1002
 _INVALID: Final = 1008
 _FAR: Final = 1_000_000
 _LATE_S: Final = 0.3
+_SOON_S: Final = 0.05
 
 
 async def _observer(bench: Bench) -> Finding:
@@ -102,7 +103,9 @@ async def _cancel(bench: Bench) -> Finding:
 
 
 async def _cancel_stops(bench: Bench) -> Finding:
-    _heard, _spent, late = await _cancelled(bench)
+    heard, _spent, late = await _cancelled(bench)
+    if not heard.result:
+        return failed("the run did not end")
     return verdict(f"{late} was put after the result" if late else None, "nothing was put any more")
 
 
@@ -132,14 +135,32 @@ async def _cancelled(bench: Bench) -> tuple[Heard, float, str]:
 async def _pause(bench: Bench) -> Finding:
     async with bench.running() as (client, order), talk(bench.target) as controller:
         await controller.say(order.attaching("controller"))
-        for op in ("pause", "resume"):
-            await controller.say(frame("Control", op=op))
-        await controller.say(frame("Control", op="set_budget", budget={"tokens": 2**53 - 1}))
         await controller.until("Ack")
+        seen = []
+        for op, state in (("pause", "paused"), ("resume", "running")):
+            await controller.say(frame("Control", op=op))
+            seen.append(await _state(bench, order, state))
+        await controller.say(frame("Control", op="set_budget", budget={"tokens": 2**53 - 1}))
         bench.let_go(order)
         heard = await client.rest(bench.pace.linger_s)
-    status = heard.result.get("status")
-    return verdict(None if status == "success" else heard.told, "paused, resumed, and it succeeded")
+    if heard.result.get("status") != "success":
+        return failed(heard.told)
+    told = f"state {seen[0]} after pause, {seen[1]} after resume"
+    return verdict(None if seen == ["paused", "running"] else told, f"{told}, and it succeeded")
+
+
+async def _state(bench: Bench, order: Order, due: str) -> str:
+    """The state that an `Ack` tells: the one that is due, or the last one told in time."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + bench.pace.answer_s
+    while True:
+        async with talk(bench.target) as observer:
+            await observer.say(order.attaching("observer"))
+            content = (await observer.until("Ack")).get("content")
+        state = str(content.get("state")) if isinstance(content, dict) else "unknown"
+        if state == due or loop.time() >= until:
+            return state
+        await asyncio.sleep(_SOON_S)
 
 
 async def _leaver(bench: Bench) -> Finding:

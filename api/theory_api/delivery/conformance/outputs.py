@@ -173,10 +173,20 @@ async def _shut(bench: Bench) -> Finding:
 async def _twice(bench: Bench) -> Finding:
     one = await bench.plain()
     other = await bench.run(bench.order(below="/artifacts/elsewhere/once-more"))
-    wrong = differing(one, other)
+    wrong = differing(one, other) or incomparable(one, other)
     return verdict(
         wrong, f"{len(one.shelf.outputs())} outputs, the same bytes under another prefix"
     )
+
+
+def incomparable(*runs: Ran) -> str | None:
+    """What makes it meaningless that runs share all of their outputs: one failed, or has none."""
+    for ran in runs:
+        if ran.heard.result.get("status") != "success":
+            return f"a run failed: {ran.heard.told}"
+        if not ran.shelf.outputs():
+            return "no output arrived"
+    return None
 
 
 def differing(one: Ran, other: Ran) -> str | None:

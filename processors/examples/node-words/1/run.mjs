@@ -47,7 +47,10 @@ export class Run extends EventEmitter {
 
   control(op) {
     if (op === "cancel") this.#stop("ERR_CANCELLED");
-    else if (op !== "set_budget") this.#signal(op === "pause" ? "SIGSTOP" : "SIGCONT");
+    else if (op !== "set_budget" && !this.done) {
+      this.state = op === "pause" ? "paused" : "running";
+      this.#signal(op === "pause" ? "SIGSTOP" : "SIGCONT");
+    }
   }
 
   #mismatch() {

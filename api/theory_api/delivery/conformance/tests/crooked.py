@@ -246,7 +246,11 @@ class Crooked:
 
     def _control(self, life: Life, op: str) -> None:
         stops = op == "cancel" or (op == "pause" and self.fault == "control.pause")
-        if not stops or life.task is None or life.done:
+        if life.task is None or life.done or self.fault == "deaf":
+            return
+        if op in {"pause", "resume"} and not stops:
+            life.state = "paused" if op == "pause" else "running"
+        if not stops:
             return
         if self.fault == "control.dead":
             self._finish(life, papers.failure(self.fault, life.name, life.payload, "ERR_CANCELLED"))
@@ -300,6 +304,8 @@ class Crooked:
                 await life.moved.wait()
 
     def _outputs(self, payload: Mapping[str, Any], text: str) -> dict[str, bytes]:
+        if self.fault == "barren":
+            return {}
         outputs = {"outputs/a.txt": text.encode(), "outputs/b.txt": text.upper().encode()}
         if self.fault == "doors.same" and "socket" not in payload["upload"]:
             outputs["outputs/a.txt"] += b"!"
@@ -329,6 +335,8 @@ class Crooked:
             puts.insert(0, puts.pop())
         if self.fault == "outputs.listed":
             puts.insert(0, ("stray.txt", b"stray"))
+        if self.fault == "unindexed":
+            puts = [item for item in puts if item[0] != "outputs.json"]
         for relpath, body in puts:
             mime = "application/json" if relpath == "outputs.json" else "text/plain"
             await self._put(life, relpath, body, mime)

@@ -35,7 +35,7 @@ def receipt(
     }
     if fault == "receipt.inputs":
         fields["inputs_hash"] = digest(b"")
-    if index is not None:
+    if index is not None and fault != "unindexed":
         fields["outputs_index"] = digest(b"" if fault == "receipt.index" else index)
     return fields
 

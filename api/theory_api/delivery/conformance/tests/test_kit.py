@@ -71,3 +71,17 @@ async def test_single_cases_are_chosen_by_id(short: Path) -> None:
     assert report.of("passed") == ["run.ack"]
     with pytest.raises(TheoryError, match="no case"):
         await examined(short, only=["run.nothing"])
+
+
+@pytest.mark.parametrize(
+    ("fault", "cases"),
+    [
+        ("deaf", ["control.pause", "control.cancel", "control.dead"]),
+        ("barren", ["mock.same", "mode.real"]),
+        ("unindexed", ["receipt.index"]),
+    ],
+)
+async def test_nothing_is_no_proof(short: Path, fault: str, cases: list[str]) -> None:
+    report = await examined(short, fault, only=cases)
+    assert report.of("failed") == cases
+    assert (await examined(short, only=cases)).of("passed") == cases
