@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -45,6 +46,8 @@ _GLIBC: Final = range(36, 4, -1)
 """Minor versions of the C library 2.x whose wheels the suite can load."""
 _EPOCH: Final = "1704067200"
 _TAIL: Final = 800
+STEP_S: Final = 1800.0
+"""For one program of a build to end."""
 
 _START: Final = b'''"""Start a processor; others than its user may use the socket that it makes."""
 import os, runpy, sys
@@ -339,17 +342,29 @@ def _run(
     environment: dict[str, str] | None = None,
     expected: Sequence[int] = (0,),
 ) -> None:
-    """Run one step; raises `TheoryError` `ERR_UNAVAILABLE` with the last lines of what it said."""
-    done = subprocess.run(  # noqa: S603 - fixed programs, arguments of our own
+    """Run one step; raises `TheoryError` `ERR_UNAVAILABLE` with the last lines of what it said.
+
+    Law: a step that hangs ends, with everything that it started; others wait for its lock.
+    """
+    with subprocess.Popen(  # noqa: S603 - fixed programs, arguments of our own
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env={**os.environ, **(environment or {})},
-        check=False,
-    )
-    if done.returncode not in expected:
-        said = Redactor().text(done.stdout.decode("utf-8", "replace")).strip()[-_TAIL:]
+        start_new_session=True,
+    ) as step:
+        try:
+            output, _ = step.communicate(timeout=STEP_S)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(step.pid, signal.SIGKILL)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            message = f"{Path(command[0]).name} did not end within {STEP_S:g} s"
+            raise _unavailable(message) from error
+    if step.returncode not in expected:
+        said = Redactor().text(output.decode("utf-8", "replace")).strip()[-_TAIL:]
         raise _unavailable(f"{Path(command[0]).name} failed: {said}")
 
 

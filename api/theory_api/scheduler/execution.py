@@ -205,6 +205,7 @@ def _payload(job: Order) -> dict[str, Any]:
         "timeout_s": int(job.timeout_s),
         "secrets": list(job.spec.secrets_required) if job.mode == "real" else [],
         "inputs_hash": job.inputs_hash,
+        "tenant": job.plan.split("/")[2],
     }
 
 

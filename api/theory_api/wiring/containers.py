@@ -77,7 +77,7 @@ class Containers:
         """Stop the containers of a processor, or of all; whoever runs in one is killed."""
         listed = await self.listed(ref)
         for one in listed:
-            await self._waiting.discard(one.name, one.container)
+            await self._waiting.discard(one.name)
         return [one.name for one in listed]
 
     async def listed(self, ref: str = "") -> list[Waiting]:

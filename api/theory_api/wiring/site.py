@@ -114,7 +114,7 @@ class Site:
         docker = DockerEngine(settings.docker_host)
         local = LocalWsAdapter(
             engine=docker,
-            images=Images(docker, registry=settings.image_registry, platform=settings.platform),
+            images=_images(docker, settings),
             snapshots=self.snapshots,
             intakes=intakes,
             home=place.root,
@@ -197,6 +197,15 @@ async def router(site: Site, url: str, stack: contextlib.AsyncExitStack) -> Rout
     )
     stack.push_async_callback(router.stop)
     return router
+
+
+def _images(docker: DockerEngine, settings: Settings) -> Images:
+    return Images(
+        docker,
+        registry=settings.image_registry,
+        platform=settings.platform,
+        lane=settings.lane,
+    )
 
 
 def _selectable(settings: Settings, *adapters: Adapter) -> dict[str, Adapter]:

@@ -30,6 +30,7 @@ def main(main_file: str, arguments: Sequence[str] | None = None) -> int:
                 image_digest=told.image_digest,
                 listen=told.listen,
                 only_mode=told.only_mode,
+                scratch=told.scratch,
             )
         if told.payload is None or told.out is None:
             parser.error("--payload FILE and --out DIR belong together")
@@ -59,6 +60,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--only-mode", choices=("mock", "real"), help="refuse runs of the other mode"
+    )
+    parser.add_argument(
+        "--scratch",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder to empty after each run of a server that has one at a time",
     )
     parser.add_argument("--lifeline", type=int, help=argparse.SUPPRESS)
     return parser

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from theory_core import TheoryError, error_envelope, validate_envelope
-from theory_runtime import child, inputs, machine, outputs, receipt, vault
+from theory_runtime import child, inputs, machine, outputs, receipt, scratch, vault
 from theory_runtime.channel import decode
 from theory_runtime.child import Child
 from theory_runtime.deadline import Deadline
@@ -46,6 +48,8 @@ class Place:
     grace_s: float = child.GRACE_S
     confirm_s: float = child.CONFIRM_S
     verbose: bool = False
+    scratch: tuple[Path, ...] = ()
+    """Emptied after each run, in a server that has one at a time."""
 
 
 class Run:
@@ -143,7 +147,20 @@ class Run:
             raise
         finally:
             await asyncio.to_thread(shutil.rmtree, work_dir, ignore_errors=True)
+        await self._clean()
         self._tell(envelope)
+
+    async def _clean(self) -> None:
+        """Law: a server that cannot remove what a run left takes no other run."""
+        if not self._place.scratch:
+            return
+        try:
+            cleaned = await asyncio.to_thread(scratch.clean, self._place.scratch)
+        except (OSError, RecursionError):
+            cleaned = False
+        if not cleaned:
+            sys.stderr.write("a run left what cannot be removed: the server ends\n")
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _check(self) -> None:
         """Law: what was declared is what is here, or nothing starts."""

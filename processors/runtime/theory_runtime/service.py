@@ -1,6 +1,7 @@
 """A processor as a server process: from its folder to its end."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 from theory_runtime import server
@@ -16,6 +17,7 @@ def main(
     image_digest: str | None,
     listen: tuple[str, int] | None = None,
     only_mode: str | None = None,
+    scratch: Sequence[Path] = (),
 ) -> int:
     """Serve until told to end; secrets, if there are any, lie in `{folder}/secrets`."""
     folder = folder.resolve()
@@ -27,6 +29,7 @@ def main(
         secrets_dir=secrets_dir if secrets_dir.is_dir() else None,
         image_digest=image_digest,
         only_mode=only_mode,
+        scratch=tuple(scratch),
     )
     asyncio.run(server.serve(place, lifeline=lifeline, listen=listen))
     return 0

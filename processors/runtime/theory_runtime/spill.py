@@ -1,6 +1,7 @@
 """Frames of a run that left memory, in files without a name: the newest of them, up to a cap."""
 
 import os
+import sys
 import tempfile
 from array import array
 from pathlib import Path
@@ -55,13 +56,17 @@ class Spill:
         self._most_bytes = size_bytes // 2
         self._most_frames = frames // 2
         self._segments: list[_Segment] = []
+        self._complained = False
 
     def push(self, seq: int, text: bytes) -> None:
         """Take the frame that follows the last one pushed."""
         try:
             self._room(seq, len(text)).write(text)
-        except OSError:
+        except OSError as error:
             self.close()
+            if not self._complained:
+                self._complained = True
+                sys.stderr.write(f"frames cannot be kept on disk: {error.strerror}\n")
 
     def after(self, seq: int) -> tuple[int, bytes] | None:
         """Number and text of the first frame kept after a number, or None if there is none."""

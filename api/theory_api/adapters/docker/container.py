@@ -15,14 +15,13 @@ from theory_api.adapters.docker.engine import Ended, Engine
 from theory_api.adapters.docker.meter import Account, Watch
 from theory_api.adapters.docker.sandbox import STOP_S
 from theory_api.adapters.run_v1.calling import coded
-from theory_api.adapters.run_v1.health import HealthPace, await_healthy
+from theory_api.adapters.run_v1.health import HealthPace, Witness, await_healthy
 from theory_api.observability.redaction import Redactor
 from theory_api.ports.adapter import Measurement
 from theory_core import LIMITS, TheoryError
 
 log = structlog.get_logger(__name__)
 
-DIGEST_HEADER: Final = "Theory-Image-Digest"
 CONFIRM_S: Final = 30.0
 """After a kill, until a container that is still there counts as lost (spec: run.v1)."""
 
@@ -32,6 +31,8 @@ _ENGINE_S: Final = 30.0
 _LINES: Final = 50
 _THOUSAND: Final = 1000
 _CLOSED: Final = 0o755
+_SOCKETS: Final = frozenset({"run.sock", "io.sock"})
+_MOUNTS: Final = frozenset({"work", "secrets"})
 
 
 class Container:
@@ -94,26 +95,31 @@ class Container:
             if self.exited.done() or time.monotonic() > until:
                 raise coded("ERR_HEALTH", "ended" if self.exited.done() else "budget")
             await asyncio.wait({self.exited}, timeout=_SOCKET_S)
-        await asyncio.to_thread(self.folder.chmod, _CLOSED)
-        if not await asyncio.to_thread(_is_socket, socket):
-            raise coded("ERR_HEALTH", "socket")
-        transport = httpx.AsyncHTTPTransport(uds=self.run_socket)
+        await asyncio.to_thread(self._shut)
+        transport = Witness(httpx.AsyncHTTPTransport(uds=self.run_socket))
         fast = HealthPace(max(1.0, until - time.monotonic()), _SOCKET_S, pace.longest_s)
         await await_healthy(transport, ended=asyncio.shield(self.exited), pace=fast)
-        await self._same_image(expected)
-
-    async def _same_image(self, expected: str | None) -> None:
-        """Law: a runtime that says another digest than the expected one is a mismatch."""
-        if expected is None:
-            return
-        transport = httpx.AsyncHTTPTransport(uds=self.run_socket)
-        try:
-            async with httpx.AsyncClient(transport=transport, timeout=5) as client:
-                answer = await client.get("http://localhost/healthz")
-        except httpx.HTTPError as error:
-            raise coded("ERR_HEALTH", "digest") from error
-        if answer.headers.get(DIGEST_HEADER) != expected:
+        if expected is not None and transport.image_digest != expected:
             raise coded("ERR_REGISTRY_MISMATCH", "image_digest")
+
+    def _shut(self) -> None:
+        """Close the folder to it. Law: nothing stays in it that it could write to, only sockets.
+
+        A folder that its user made stays open to it; what the engine mounted belongs to others.
+        """
+        try:
+            self.folder.chmod(_CLOSED)
+            user = Path(self.run_socket).lstat().st_uid
+            for entry in self.folder.iterdir():
+                facts = entry.lstat()
+                socket = entry.name in _SOCKETS and stat.S_ISSOCK(facts.st_mode)
+                mount = entry.name in _MOUNTS and stat.S_ISDIR(facts.st_mode)
+                if not socket and not (mount and facts.st_uid != user):
+                    raise coded("ERR_HEALTH", "folder")
+            if not _is_socket(Path(self.run_socket)):
+                raise coded("ERR_HEALTH", "socket")
+        except OSError as error:
+            raise coded("ERR_HEALTH", "folder") from error
 
     def begin(self) -> None:
         """What is measured counts from here: another execution begins in it."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -17,6 +18,8 @@ log = structlog.get_logger(__name__)
 NETWORK: Final = "theory-egress"
 LABEL: Final = "theory.network"
 
+_THERE: Final = 409
+
 
 class Egress:
     """One bridge for all of them. Law: containers in it do not reach each other."""
@@ -26,25 +29,52 @@ class Egress:
         self._used = False
 
     async def network(self) -> str:
-        """The network's name; it is made if it is not there."""
+        """The network's id; it is made if it is not there.
+
+        Two that are made at once may both be there: an id is never ambiguous, a name would be.
+        """
         self._used = True
-        await self._engine.call(_ensure)
-        return NETWORK
+        return await self._engine.call(_ensure)
 
     async def close(self) -> None:
-        """Remove the network, unless somebody else's containers are in it."""
+        """Remove the network, unless somebody else's containers are in it, or will be."""
         if not self._used:
             return
         try:
-            await self._engine.call(lambda client: client.remove_network(NETWORK))
+            await self._engine.call(_remove)
         except TheoryError as error:
             log.info("adapter.network.kept", code=error.code, reason=error.message)
 
 
-def _ensure(client: APIClient) -> None:
-    if client.networks(names=[f"^{NETWORK}$"]):
-        return
+def _ensure(client: APIClient) -> str:
+    """The oldest network of the name; one that was made needlessly is removed again."""
+    from docker.errors import APIError  # noqa: PLC0415 - only who uses an engine pays for it
+
+    if found := _found(client):
+        return str(found[0]["Id"])
     options = {"com.docker.network.bridge.enable_icc": "false"}
-    client.create_network(
-        NETWORK, driver="bridge", options=options, check_duplicate=True, labels={LABEL: "1"}
-    )
+    mine = ""
+    try:
+        made = client.create_network(
+            NETWORK, driver="bridge", options=options, check_duplicate=True, labels={LABEL: "1"}
+        )
+        mine = str(made["Id"])
+    except APIError as error:
+        if error.status_code != _THERE:
+            raise
+        # Somebody else made it since.
+    oldest = str(_found(client)[0]["Id"])
+    if mine not in {"", oldest}:
+        client.remove_network(mine)
+    return oldest
+
+
+def _remove(client: APIClient) -> None:
+    for network in _found(client):
+        if not client.containers(all=True, filters={"network": network["Id"]}):
+            client.remove_network(network["Id"])
+
+
+def _found(client: APIClient) -> list[Mapping[str, Any]]:
+    found: list[Mapping[str, Any]] = client.networks(names=[f"^{NETWORK}$"])
+    return sorted(found, key=lambda network: (network["Created"], network["Id"]))

@@ -31,6 +31,7 @@ USUAL: Final = "unix:///var/run/docker.sock"
 
 _LATE_S: Final = 5.0
 _THREADS: Final = 8
+_LONG: Final = "docker-images"
 _ABSENT: Final = 404
 _GONE: Final = frozenset({304, 404, 409})
 
@@ -67,16 +68,23 @@ class Engine:
         self._host = host
         self._client: APIClient | None = None
         self._making = threading.Lock()
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: dict[str, ThreadPoolExecutor] = {}
 
     async def call(
-        self, work: Callable[[APIClient], Answer], *, within_s: float = ANSWER_S
+        self,
+        work: Callable[[APIClient], Answer],
+        *,
+        within_s: float = ANSWER_S,
+        threads: str = "docker",
     ) -> Answer:
-        """Do something with the client in a thread; the thread's own end comes a little later."""
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="docker")
+        """Do something with the client in a thread; the thread's own end comes a little later.
+
+        What takes minutes has `threads` of its own, so that nothing else waits for it.
+        """
+        if threads not in self._threads:
+            self._threads[threads] = ThreadPoolExecutor(_THREADS, thread_name_prefix=threads)
         loop = asyncio.get_running_loop()
-        done = loop.run_in_executor(self._threads, self._guarded, work)
+        done = loop.run_in_executor(self._threads[threads], self._guarded, work)
         try:
             async with asyncio.timeout(within_s + _LATE_S):
                 return await done
@@ -107,9 +115,8 @@ class Engine:
 
     def close(self) -> None:
         """Let go of the engine; calls under way end by themselves, a later one connects again."""
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown(wait=False, cancel_futures=True)
+        while self._threads:
+            self._threads.popitem()[1].shutdown(wait=False, cancel_futures=True)
         client, self._client = self._client, None
         if client is not None:
             client.close()
@@ -134,7 +141,7 @@ class Engine:
             return list(client.pull(repository, tag=digest, stream=True, decode=True))
 
         try:
-            said = await self.call(work, within_s=PULL_S)
+            said = await self.call(work, within_s=PULL_S, threads=_LONG)
         except TheoryError as error:
             absent = error.detail.get("status") == _ABSENT
             code = "ERR_IMAGE_NOT_FOUND" if absent else "ERR_IMAGE_PULL"
@@ -153,18 +160,33 @@ class Engine:
                     if "error" in line:
                         raise coded("ERR_DOCKER", "the archive was not taken")
 
-        await self.call(work, within_s=PULL_S)
+        await self.call(work, within_s=PULL_S, threads=_LONG)
 
     # -- containers ---------------------------------------------------------------------------
 
     async def create(self, name: str, request: Mapping[str, Any]) -> str:
-        """Create a container and answer its id."""
+        """Create a container and answer its id; one that comes too late for that is removed."""
+        settling, given_up, answered = threading.Lock(), False, False
 
         def work(client: APIClient) -> str:
+            nonlocal answered
             made: Mapping[str, Any] = client.create_container_from_config(dict(request), name)  # type: ignore[no-untyped-call]
+            with settling:
+                answered = not given_up
+            if not answered:
+                log.warning("adapter.container.late", container=made["Id"][:12])
+                client.remove_container(made["Id"], v=True, force=True)
             return str(made["Id"])
 
-        return await self.call(work)
+        try:
+            return await self.call(work)
+        except BaseException:
+            with settling:
+                given_up = True
+            if answered:
+                # It came in the same moment.
+                await asyncio.shield(self._unless_gone(_removal(name)))
+            raise
 
     async def start(self, container: str) -> None:
         """Start a container."""
@@ -189,9 +211,7 @@ class Engine:
 
     async def remove(self, container: str) -> None:
         """Kill and remove a container with everything of it; idempotent."""
-        await self._unless_gone(
-            lambda client: client.remove_container(container, v=True, force=True)
-        )
+        await self._unless_gone(_removal(container))
 
     async def _unless_gone(
         self, work: Callable[[APIClient], object], *, within_s: float = ANSWER_S
@@ -231,6 +251,10 @@ class Engine:
             return int(used) // 1_000_000 or None
 
         return await self.call(work)
+
+
+def _removal(container: str) -> Callable[[APIClient], object]:
+    return lambda client: client.remove_container(container, v=True, force=True)
 
 
 def knock(host: str) -> None:

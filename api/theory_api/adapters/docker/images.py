@@ -23,12 +23,18 @@ class Chosen:
 
 
 class Images:
-    """Finds images; `registry` is the host that pinned ones are pulled from."""
+    """Finds images; `registry` is the host that pinned ones are pulled from.
 
-    def __init__(self, engine: Engine, *, registry: str, platform: str) -> None:
+    `lane` is the one whose images may be had before a run asks for them.
+    """
+
+    def __init__(
+        self, engine: Engine, *, registry: str, platform: str, lane: str = "build"
+    ) -> None:
         self._engine = engine
         self._registry = registry
-        self._platform = platform
+        self.platform = platform
+        self.lane = lane
         self._pinned: dict[tuple[str, str], Chosen] = {}
 
     async def choose(self, repository: str, expected: str | None) -> Chosen:
@@ -67,7 +73,7 @@ class Images:
 
     def _check(self, found: Image) -> None:
         """Law: an image for another machine is a mismatch, never emulated silently."""
-        if found.platform != self._platform:
+        if found.platform != self.platform:
             raise coded("ERR_REGISTRY_MISMATCH", "platform")
 
 

@@ -35,7 +35,7 @@ class Remains:
         if not await asyncio.to_thread(self._places.is_marked, execution_id):
             return Standing.ABSENT
         lent = await asyncio.to_thread(self._places.noted, execution_id)
-        if lent and await self._pool.running(lent):
+        if lent and await self._pool.works_for(lent, execution_id):
             return Standing.RUNNING
         return Standing.RUNNING if await self._containers(execution_id) else Standing.GONE
 
@@ -45,20 +45,28 @@ class Remains:
             return True
         try:
             lent = await asyncio.to_thread(self._places.noted, execution_id)
-            if lent and not await self._pool.abandoned(lent):
+            if lent and not await self._pool.abandoned(lent, execution_id):
                 return False
-            for container in await self._containers(execution_id):
-                await self._engine.remove(container)
         except TheoryError as error:
             log.warning("adapter.container.unstopped", code=error.code, reason=error.message)
             return False
-        return True
+        return await self.remove_own(execution_id)
+
+    async def remove_own(self, execution_id: str) -> bool:
+        """Kill and remove the containers of an execution's own; whether none is left."""
+        try:
+            found = await self._containers(execution_id)
+            for container in found:
+                await self._engine.remove(container)
+            return not found or not await self._containers(execution_id)
+        except TheoryError as error:
+            log.warning("adapter.container.unstopped", code=error.code, reason=error.message)
+            return False
 
     async def sweep(self, living: AbstractSet[str]) -> None:
-        """Once: remove the containers of this home that no mark speaks of."""
+        """Once: remove the containers of this home that no mark speaks of, and no pool."""
         if self._swept:
             return
-        self._swept = True
         labels = {LABEL_HOME: self._home, LABEL_EXECUTION: ""}
         for found in await self._engine.containers(labels):
             name = found["Labels"][LABEL_EXECUTION]
@@ -66,6 +74,8 @@ class Remains:
             if name not in living and not marked:
                 log.warning("adapter.container.reaped", execution_id=name)
                 await self._engine.remove(found["Id"])
+        await self._pool.sweep()
+        self._swept = True
 
     async def _containers(self, execution_id: str) -> list[str]:
         labels = {LABEL_HOME: self._home, LABEL_EXECUTION: execution_id}

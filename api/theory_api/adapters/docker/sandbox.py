@@ -13,6 +13,8 @@ from theory_api.domain.processor import ProcessorSpec
 INSIDE: Final = "/run/theory"
 """Where the folder of an execution is mounted."""
 WORK: Final = f"{INSIDE}/work"
+SCRATCH: Final = ("/tmp", "/dev/shm", "/dev/mqueue")  # noqa: S108 - the container's own
+"""Where a processor may leave something besides `work`, which each run has of its own."""
 USER: Final = "10001:10001"
 PIDS: Final = 256
 LABEL_HOME: Final = "theory.home"
@@ -23,6 +25,7 @@ STOP_S: Final = 5
 """Between the request to stop and the kill."""
 
 _FILES: Final = 1024
+_SHM: Final = 16 << 20
 _TMP: Final = "rw,noexec,nosuid,nodev,size={size},mode=1777"
 _LEAST_MEMORY: Final = 64 << 20
 _POWERS: Final = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40}
@@ -77,6 +80,15 @@ def limits(spec: ProcessorSpec, mode: str) -> Limits:
     return Limits(spec.runtime.cpu, spec.runtime.memory, egress=egress)
 
 
+def _arguments(image_digest: str | None, *, reused: bool) -> list[str]:
+    arguments = ["--serve", INSIDE]
+    if image_digest is not None:
+        arguments += ["--image-digest", image_digest]
+    if reused:
+        arguments += [word for place in SCRATCH for word in ("--scratch", place)]
+    return arguments
+
+
 def create_request(
     *,
     image_id: str,
@@ -85,27 +97,29 @@ def create_request(
     limits: Limits,
     labels: Mapping[str, str],
     network: str,
+    secrets: str = "",
+    reused: bool = False,
 ) -> dict[str, Any]:
     """The body of the engine's `POST /containers/create`.
 
     Law: the image by its id, no capability, no new privilege, a root that cannot be written, no
-    network unless the spec says egress, one bind: the folder of the execution. `folder` is on the
-    engine's machine.
+    network unless the spec says egress, one bind to write to: the folder of the execution. `folder`
+    and `secrets` are on the engine's machine. One that is `reused` has to clean after each run.
     """
-    arguments = ["--serve", INSIDE]
-    if image_digest is not None:
-        arguments += ["--image-digest", image_digest]
+    binds = [f"{folder}:{INSIDE}:rw"]
+    if secrets:
+        binds.append(f"{secrets}:{INSIDE}/secrets:ro")
     memory = limits.memory_bytes
     return {
         **_QUIET,
         "Image": image_id,
-        "Cmd": arguments,
+        "Cmd": _arguments(image_digest, reused=reused),
         "User": USER,
         "NetworkDisabled": not limits.egress,
         "StopTimeout": STOP_S,
         "Labels": dict(labels),
         "HostConfig": {
-            "Binds": [f"{folder}:{INSIDE}:rw"],
+            "Binds": binds,
             "Tmpfs": {
                 "/tmp": _TMP.format(size=memory // 4),  # noqa: S108 - the container's own
                 WORK: _TMP.format(size=memory // 2),
@@ -117,6 +131,7 @@ def create_request(
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges:true"],
             "IpcMode": "private",
+            "ShmSize": _SHM,
             "PidMode": "",
             "UTSMode": "",
             "CgroupnsMode": "private",
@@ -128,6 +143,8 @@ def create_request(
             "Ulimits": [
                 {"Name": "nofile", "Soft": _FILES, "Hard": _FILES},
                 {"Name": "core", "Soft": 0, "Hard": 0},
+                # No more than what it may write to anyway can hold.
+                {"Name": "fsize", "Soft": memory // 2, "Hard": memory // 2},
             ],
             "OomKillDisable": False,
             "PublishAllPorts": False,

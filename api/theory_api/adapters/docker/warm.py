@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 import structlog
 
+from theory_api.adapters.docker import held
 from theory_api.adapters.docker.container import Container
 from theory_api.adapters.docker.engine import Engine
 from theory_api.adapters.docker.images import Chosen
@@ -32,6 +32,11 @@ from theory_core import TheoryError, canonicalize, loads_strict
 log = structlog.get_logger(__name__)
 
 _FACTS: Final = ".json"
+_LOCK: Final = ".lock"
+_STILL: Final = frozenset({"created", "exited", "dead"})
+"""States, in the engine's words, in which nothing of a container can go on."""
+_STARTER: Final = "-"
+"""The borrower of a container that is not healthy yet; no execution is called that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +60,15 @@ class Kind:
 
 @dataclass(slots=True)
 class Lent:
-    """A waiting container in the hands of one execution."""
+    """A waiting container in the hands of one execution, and the lock that says so."""
 
     container: Container
     name: str
+    facts: Mapping[str, Any]
     lock: int | None
 
-    def back(self) -> None:
-        """Let the next execution have it; idempotent."""
+    def drop(self) -> None:
+        """Let go of it as it is; idempotent. Who borrowed it stays written down."""
         self.container.close()
         if self.lock is not None:
             os.close(self.lock)
@@ -72,8 +78,10 @@ class Lent:
 class Pool:
     """The waiting containers of a home; what is written about them lies where none of them reads.
 
-    Law: one execution at a time in each, so that what it uses is its own; how many run at once is
-    how many were started. None ever holds a secret, none has a network.
+    Laws: one execution at a time in each, so that what it uses is its own; one tenant in each, the
+    first that it worked for. How many run at once is how many were started. None ever holds a
+    secret, none has a network. A lock dies with its holder and the holder's run does not: who
+    borrows is written down before anything of it runs, and erased only once nothing of it does.
     """
 
     def __init__(self, engine: Engine, *, root: Path, home: str) -> None:
@@ -81,69 +89,115 @@ class Pool:
         self._root = root
         self._home = home
 
+    def folder(self, name: str) -> Path:
+        """What a waiting container sees as `/run/theory`."""
+        return self._root / name
+
     # -- for executions -----------------------------------------------------------------------
 
-    async def claim(self, kind: Kind) -> Lent | None:
-        """A waiting container of a kind that nobody has, or None."""
-        wanted = kind.facts()
-        for name, lock, facts in await asyncio.to_thread(self._take, wanted):
-            container = Container(self._engine, facts["container"], self._root / name)
-            await container.attend(facts["pid"])
-            if not container.exited.done():
-                return Lent(container, name, lock)
-            os.close(lock)
-            await self.discard(name, facts["container"])
+    async def claim(self, kind: Kind, *, borrower: str, tenant: str) -> Lent | None:
+        """A waiting container of a kind that nobody has, or None; it is the borrower's from now on.
+
+        One that its borrower died with is removed: its run may go on in it.
+        """
+        while True:
+            taking = asyncio.to_thread(self._take, kind.facts(), borrower, tenant)
+            found = await held.finished(taking, _let_go)
+            if found is None:
+                return None
+            name, lock, facts, free = found
+            lent: Lent | None = None
+            try:
+                container = Container(self._engine, facts["container"], self._root / name)
+                if free:
+                    await container.attend(facts["pid"])
+                    if not container.exited.done():
+                        lent = Lent(container, name, facts, lock)
+                        return lent
+                container.close()
+                if not await self.discard(name):
+                    return None
+            finally:
+                if lent is None:
+                    os.close(lock)
+
+    def _take(
+        self, wanted: Mapping[str, Any], borrower: str, tenant: str
+    ) -> tuple[str, int, dict[str, Any], bool] | None:
+        """The first container of a kind that nobody holds, locked; whether nobody died with it."""
+        for file in sorted(self._root.glob(f"*{_FACTS}")):
+            name = file.name.removesuffix(_FACTS)
+            if not _suits(_read(file), wanted, tenant):
+                continue
+            lock = held.take(self._root / f"{name}{_LOCK}")
+            if lock is None:
+                continue
+            try:
+                # Read again: only now nobody else writes it.
+                facts = _read(file)
+                if not _suits(facts, wanted, tenant):
+                    os.close(lock)
+                    continue
+                free = not facts["borrower"]
+                if free:
+                    facts |= {"borrower": borrower, "tenant": tenant}
+                    _write(file, facts)
+            except BaseException:
+                os.close(lock)
+                raise
+            return name, lock, facts, free
         return None
 
-    def _take(self, wanted: Mapping[str, Any]) -> list[tuple[str, int, dict[str, Any]]]:
-        """The first free container of a kind, locked; the lock dies with its holder."""
-        for file in sorted(self._root.glob(f"*{_FACTS}")):
-            facts = _read(file)
-            if any(facts.get(key) != value for key, value in wanted.items()):
-                continue
-            name = file.name.removesuffix(_FACTS)
-            lock = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(lock)
-                continue
-            return [(name, lock, facts)]
-        return []
+    async def give_back(self, lent: Lent) -> None:
+        """Let the next execution have it. Law: only when nothing of this one runs in it."""
+        if lent.lock is None:
+            return
+        facts = {**lent.facts, "borrower": ""}
+        await asyncio.to_thread(_write, self._root / f"{lent.name}{_FACTS}", facts)
+        lent.drop()
 
-    async def running(self, name: str) -> bool:
-        """Whether a waiting container is there and runs."""
+    async def works_for(self, name: str, borrower: str) -> bool:
+        """Whether a waiting container is there, runs, and is that borrower's."""
         facts = await asyncio.to_thread(_read, self._root / f"{name}{_FACTS}")
-        if not facts:
-            return False
-        state = await self._engine.state(facts["container"])
-        return state is not None and state.running
+        return facts.get("borrower", borrower) == borrower and await self._runs(name)
 
-    async def abandoned(self, name: str) -> bool:
+    async def _runs(self, name: str) -> bool:
+        """Whether the engine has one of that name that runs; what is known of it may be lost."""
+        found = await self._engine.containers({LABEL_HOME: self._home, LABEL_WARM: name})
+        return any(one["State"] not in _STILL for one in found)
+
+    async def abandoned(self, name: str, borrower: str) -> bool:
         """Remove a container that its borrower died with; whether nothing of that runs.
 
-        One that somebody else has by now ended its last execution before.
+        One with another borrower, or none, was given back by this one. Law: a lock that somebody
+        holds says nothing about what runs.
         """
-        if await asyncio.to_thread(_is_held, self._root / f"{name}{_FACTS}"):
+        facts = await asyncio.to_thread(_read, self._root / f"{name}{_FACTS}")
+        if facts.get("borrower", borrower) != borrower:
             return True
         return await self.discard(name)
 
-    async def discard(self, name: str, container: str = "") -> bool:
+    async def discard(self, name: str) -> bool:
         """Remove a container and what is known of it; whether it is gone."""
-        file = self._root / f"{name}{_FACTS}"
-        ident = container or (await asyncio.to_thread(_read, file)).get("container", "")
-        if ident:
-            try:
+        facts = await asyncio.to_thread(_read, self._root / f"{name}{_FACTS}")
+        try:
+            found = await self._engine.containers({LABEL_HOME: self._home, LABEL_WARM: name})
+            idents = {facts.get("container", ""), *(one["Id"] for one in found)} - {""}
+            for ident in idents:
                 await self._engine.remove(ident)
-            except TheoryError as error:
-                log.warning("adapter.container.unstopped", code=error.code, reason=error.message)
-                return False
+                state = await self._engine.state(ident)
+                if state is not None and state.running:
+                    return False
+        except TheoryError as error:
+            log.warning("adapter.container.unstopped", code=error.code, reason=error.message)
+            return False
         await asyncio.to_thread(self._forget, name)
         return True
 
     def _forget(self, name: str) -> None:
         (self._root / f"{name}{_FACTS}").unlink(missing_ok=True)
         shutil.rmtree(self._root / name, ignore_errors=True)
+        (self._root / f"{name}{_LOCK}").unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             # Others may be in it.
             self._root.rmdir()
@@ -153,40 +207,80 @@ class Pool:
     async def start(self, kind: Kind, *, pace: HealthPace) -> str:
         """Start one more container of a kind and answer its name; it stays until it is stopped.
 
-        Raises `TheoryError`: `ERR_DOCKER`, `ERR_HEALTH`, `ERR_REGISTRY_MISMATCH`, `ERR_STORAGE`.
+        Law: it is written down before the engine hears of it, so that who dies in between leaves
+        nothing that cannot be found. Raises `TheoryError`: `ERR_DOCKER`, `ERR_HEALTH`,
+        `ERR_REGISTRY_MISMATCH`, `ERR_STORAGE`.
         """
-        name = await asyncio.to_thread(self._place)
+        placing = asyncio.to_thread(self._place, kind)
+        name, lock = await held.finished(placing, lambda placed: os.close(placed[1]))
         container: Container | None = None
         try:
-            request = create_request(
-                image_id=kind.image.id,
-                image_digest=kind.image.digest,
-                folder=str(self._root / name),
-                limits=kind.limits,
-                labels={LABEL_HOME: self._home, LABEL_WARM: name, LABEL_REF: kind.ref},
-                network="none",
-            )
-            ident = await self._engine.create(f"theory-warm-{self._home}-{name}", request)
-            container = Container(self._engine, ident, self._root / name)
+            container = await self._started(name, kind, pace)
+        except BaseException:
+            await asyncio.shield(self.discard(name))
+            raise
+        finally:
+            os.close(lock)
+            if container is not None:
+                container.close()
+        return name
+
+    async def _started(self, name: str, kind: Kind, pace: HealthPace) -> Container:
+        folder, file = self._root / name, self._root / f"{name}{_FACTS}"
+        request = create_request(
+            image_id=kind.image.id,
+            image_digest=kind.image.digest,
+            folder=str(folder),
+            limits=kind.limits,
+            labels={LABEL_HOME: self._home, LABEL_WARM: name, LABEL_REF: kind.ref},
+            network="none",
+            reused=True,
+        )
+        ident = await self._engine.create(f"theory-warm-{self._home}-{name}", request)
+        facts = {**_unborrowed(kind), "borrower": _STARTER, "container": ident}
+        await asyncio.to_thread(_write, file, facts)
+        container = Container(self._engine, ident, folder)
+        try:
             await container.start()
             await container.healthy(pace, expected=kind.image.digest)
             state = await container.state()
-            facts = {**kind.facts(), "container": ident, "pid": state.pid if state else 0}
-            await asyncio.to_thread(_write, self._root / f"{name}{_FACTS}", facts)
+            facts |= {"borrower": "", "pid": state.pid if state else 0}
+            await asyncio.to_thread(_write, file, facts)
         except BaseException:
-            if container is not None:
-                await container.remove()
-            await asyncio.to_thread(self._forget, name)
+            container.close()
             raise
-        container.close()
-        return name
+        return container
 
-    def folder(self, name: str) -> Path:
-        """What a waiting container sees as `/run/theory`."""
-        return self._root / name
+    async def sweep(self) -> None:
+        """Remove what nobody can use: containers that nothing is known of, and those that ended."""
+        found = await self._engine.containers({LABEL_HOME: self._home, LABEL_WARM: ""})
+        running = {one["Labels"][LABEL_WARM]: one["State"] not in _STILL for one in found}
+        known = await asyncio.to_thread(self._names)
+        for name in sorted(running.keys() | known):
+            if running.get(name) and name in known:
+                continue
+            # Who starts one, or works in it, has the lock.
+            lock = await asyncio.to_thread(held.take, self._root / f"{name}{_LOCK}")
+            if lock is None and name in await asyncio.to_thread(self._names):
+                continue
+            try:
+                known_now = name in await asyncio.to_thread(self._names)
+                if not (known_now and await self._runs(name)):
+                    log.warning("adapter.container.reaped", container=name)
+                    await self.discard(name)
+            finally:
+                if lock is not None:
+                    os.close(lock)
+
+    def _names(self) -> set[str]:
+        return {file.name.removesuffix(_FACTS) for file in self._root.glob(f"*{_FACTS}")}
 
     async def listed(self, ref: str = "") -> list[dict[str, Any]]:
-        """The waiting containers, of one processor or of all: `name, ref, container, busy`."""
+        """The waiting containers, of one processor or of all: `name, ref, container, busy`.
+
+        One that runs no more is removed first, as far as the engine says so.
+        """
+        await self.sweep()
         return await asyncio.to_thread(self._listed, ref)
 
     def _listed(self, ref: str) -> list[dict[str, Any]]:
@@ -195,23 +289,30 @@ class Pool:
             facts = _read(file)
             if facts and ref in {"", facts["ref"]}:
                 name = file.name.removesuffix(_FACTS)
-                found.append({"name": name, "busy": _is_held(file), **facts})
+                found.append({**facts, "name": name, "busy": facts.get("borrower") != ""})
         return found
 
     async def said(self, container: str, *, lines: int) -> bytes:
         """What a container wrote last."""
         return await self._engine.tail(container, lines=lines)
 
-    def _place(self) -> str:
-        """A folder of its own, which the container may write to until it is healthy."""
+    def _place(self, kind: Kind) -> tuple[str, int]:
+        """A name, its lock, and a folder which the container may write to until it is healthy."""
         try:
             make_private(self._root)
             for number in range(1, 1000):
                 folder = self._root / f"w{number}"
-                with contextlib.suppress(FileExistsError):
+                try:
                     folder.mkdir(mode=0o700)
-                    folder.chmod(0o777)
-                    return folder.name
+                except FileExistsError:
+                    continue
+                lock = held.take(self._root / f"w{number}{_LOCK}", make=True)
+                if lock is None:
+                    folder.rmdir()
+                    continue
+                folder.chmod(0o777)
+                _write(self._root / f"w{number}{_FACTS}", _unborrowed(kind))
+                return folder.name, lock
         except OSError as error:
             raise coded("ERR_STORAGE", "the folder of a container cannot be made") from error
         raise coded("ERR_STORAGE", "too many containers")
@@ -220,6 +321,22 @@ class Pool:
 def pool(engine: Engine, home: Path) -> Pool:
     """The containers of a home that wait for work."""
     return Pool(engine, root=runtime_root(home, "w"), home=home_name(home))
+
+
+def _unborrowed(kind: Kind) -> dict[str, Any]:
+    """What is known of a container before the engine hears of it: its starter has it."""
+    return {**kind.facts(), "container": "", "pid": 0, "tenant": "", "borrower": _STARTER}
+
+
+def _let_go(taken: tuple[str, int, dict[str, Any], bool] | None) -> None:
+    if taken is not None:
+        os.close(taken[1])
+
+
+def _suits(facts: Mapping[str, Any], wanted: Mapping[str, Any], tenant: str) -> bool:
+    """Whether it is of that kind, and has worked for no other tenant."""
+    same = all(facts.get(key) == value for key, value in wanted.items())
+    return same and "borrower" in facts and facts.get("tenant") in {"", tenant}
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -232,20 +349,10 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _write(file: Path, facts: Mapping[str, Any]) -> None:
+    """Whole or not at all; it need not outlive the machine, whose containers do not either."""
     part = file.with_suffix(".part")
-    part.write_bytes(canonicalize(dict(facts)))
-    part.rename(file)
-
-
-def _is_held(file: Path) -> bool:
     try:
-        lock = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-    return False
+        part.write_bytes(canonicalize(dict(facts)))
+        part.rename(file)
+    except OSError as error:
+        raise coded("ERR_STORAGE", "what is known of a container cannot be written") from error

@@ -177,8 +177,7 @@ class ProcessWsAdapter:
             return await self._converse(live, request, name, on_frame, timeout_s)
         finally:
             # Ended here whatever happened, a cancelled caller included.
-            await asyncio.shield(self._end(live))
-            await gateway.close()
+            await asyncio.shield(self._end(live, gateway))
 
     async def _converse(
         self,
@@ -213,12 +212,16 @@ class ProcessWsAdapter:
             told = "ERR_OOM" if out_of_memory else "ERR_INTERNAL"
             raise coded(told, f"runtime ended with {supervisor.code}") from error
 
-    async def _end(self, live: _Live) -> None:
-        """End the child and everything that may be left of it."""
-        if live.supervisor is not None:
-            dead = await live.supervisor.end(grace_s=self._pace.exit_s)
-            rest = await asyncio.to_thread(kin.kill, live.place.folder, within_s=CONFIRM_S)
-            live.gone = dead and rest
+    async def _end(self, live: _Live, gateway: GatewayServer) -> None:
+        """End the child and everything that may be left of it, then its door."""
+        try:
+            if live.supervisor is not None:
+                live.gone = False
+                dead = await live.supervisor.end(grace_s=self._pace.exit_s)
+                rest = await asyncio.to_thread(kin.kill, live.place.folder, within_s=CONFIRM_S)
+                live.gone = dead and rest
+        finally:
+            await gateway.close()
 
     def _secrets(self, payload: Mapping[str, Any]) -> dict[str, str]:
         """Law: no secret is looked up but in mode real, and none that was not declared."""
@@ -259,7 +262,10 @@ class ProcessWsAdapter:
             ended.cancel()
         if not live.ended.is_set() and live.supervisor is not None:
             live.supervisor.kill()
-            await live.ended.wait()
+            # Law: nobody waits for ever, not for an end that is certain either.
+            ended = asyncio.ensure_future(live.ended.wait())
+            await asyncio.wait({ended}, timeout=2 * CONFIRM_S)
+            ended.cancel()
 
     def measured(self, execution_id: str) -> Measurement:
         """Processor time and time of an execution; empty for one that never started here."""

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from typing import Final
 
 import httpx
 import structlog
@@ -16,6 +17,7 @@ from theory_core import ERROR_CODES, TheoryError
 log = structlog.get_logger(__name__)
 
 HEALTHY = b'{"ok":true}'
+DIGEST_HEADER: Final = "Theory-Image-Digest"
 _PLAINLY = {"Accept-Encoding": "identity"}
 
 
@@ -76,6 +78,24 @@ async def _asks(client: httpx.AsyncClient, seconds: float) -> bool:
     except (httpx.HTTPError, TimeoutError):
         return False
     return said == HEALTHY
+
+
+class Witness(httpx.AsyncBaseTransport):
+    """Another transport; keeps which image its last answer said to be."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
+        self.image_digest: str | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Pass it on."""
+        answer = await self._transport.handle_async_request(request)
+        self.image_digest = answer.headers.get(DIGEST_HEADER)
+        return answer
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()
 
 
 def _unhealthy(reason: str) -> TheoryError:

@@ -16,6 +16,7 @@ from theory_core import TheoryError, digest, is_name
 SOCKET_BYTES: Final = 103
 """Longest path of a unix socket that every system takes."""
 
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - checked as runtime_root
 _PRIVATE: Final = 0o700
 _SECRET: Final = 0o600
 _ANYBODY: Final = 0o777
@@ -39,6 +40,8 @@ class Place:
 
     folder: Path
     """Sockets, secrets and the worker's scratch; may be lost with the machine."""
+    secrets: Path
+    """One file per secret, in memory where this machine has such a place."""
     mark: Path
     """There from before the start until the release; outlives the machine's restart."""
 
@@ -58,7 +61,7 @@ class Places:
 
     The root is there as long as an execution is in it; the lock keeps the last one to go and the
     next one to come apart. In a `shared` place another user works too, to whom the folder is given
-    by other means than its path: the root stays private.
+    by other means than its path: the root stays private, and secrets lie outside the folder.
     """
 
     def __init__(self, *, root: Path, marks: Path, shared: bool = False) -> None:
@@ -66,10 +69,13 @@ class Places:
         self._root = root
         self._marks = marks
         self._shared = shared
+        self._vault = _MEMORY / root.name if shared and _MEMORY.is_dir() else None
 
     def of(self, execution_id: str) -> Place:
         """The places of an execution, whether there or not."""
-        return Place(self._root / execution_id, self._marks / execution_id)
+        folder = self._root / execution_id
+        secrets = folder / "secrets" if self._vault is None else self._vault / execution_id
+        return Place(folder, secrets, self._marks / execution_id)
 
     def make(self, execution_id: str, secrets: dict[str, str], note: str = "") -> Place:
         """Mark the execution as begun, durably, then make its folder and its secrets.
@@ -89,8 +95,11 @@ class Places:
                 make_private(self._root)
                 shutil.rmtree(place.folder, ignore_errors=True)
                 place.folder.mkdir(mode=_PRIVATE)
-            if secrets:
-                _write_secrets(place.folder / "secrets", secrets, shared=self._shared)
+                if secrets and self._vault is not None:
+                    make_private(self._vault)
+                    shutil.rmtree(place.secrets, ignore_errors=True)
+                if secrets:
+                    _write_secrets(place.secrets, secrets, shared=self._shared)
             if self._shared:
                 place.folder.chmod(_ANYBODY)
         except OSError as error:
@@ -127,11 +136,14 @@ class Places:
         """Remove everything; the mark goes last. Idempotent; raises `TheoryError` `ERR_STORAGE`."""
         place = self.of(execution_id)
         try:
-            if place.folder.exists():
-                shutil.rmtree(place.folder)
-            with self._lock, contextlib.suppress(OSError):
-                # Others may be in it.
-                self._root.rmdir()
+            for there in (place.secrets, place.folder):
+                if there.exists():
+                    shutil.rmtree(there)
+            for root in (self._vault, self._root):
+                with self._lock, contextlib.suppress(OSError):
+                    # Others may be in it.
+                    if root is not None:
+                        root.rmdir()
             place.mark.unlink(missing_ok=True)
         except OSError as error:
             raise _storage("the folder of a run cannot be removed") from error

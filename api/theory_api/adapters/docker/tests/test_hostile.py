@@ -84,6 +84,16 @@ async def test_more_memory_than_declared_is_told_apart_from_a_kill(
 
 
 @pytest.mark.scenario(80)
+@pytest.mark.parametrize("how", ["keeps_a_folder", "keeps_secrets", "keeps_a_file"])
+async def test_what_could_be_written_to_later_is_unhealthy(
+    bench: Bench, liar: Start, how: str
+) -> None:
+    """A folder of its own stays open to it when the one around it is closed."""
+    liar(how)
+    assert code(await bench.run({"how": "unpinned"})) == "ERR_HEALTH"
+
+
+@pytest.mark.scenario(80)
 async def test_a_full_disk_is_the_containers_own(bench: Bench, liar: Start) -> None:
     liar("listens")
     before = _used(bench.home)

@@ -12,6 +12,7 @@ import pytest
 from theory_api.adapters.docker.images import Images
 from theory_api.adapters.docker.tests.conftest import ARCH, REF, Bench
 from theory_api.adapters.docker.tests.test_runs import code
+from theory_api.domain.registry import RegistrySnapshot
 from theory_api.tests.engine import repository_of
 from theory_api.tests.oci import pushed, registry
 from theory_core import loads_strict
@@ -46,6 +47,36 @@ def forget(client: Any, place: str) -> None:  # noqa: ANN401
                     client.images.remove(name)
 
 
+async def test_an_image_is_pulled_before_anything_is_reserved_for_its_run(
+    bench: Bench, pinned: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = bench.adapter
+    adapter._images.lane = "dev"
+    monkeypatch.setattr(RegistrySnapshot, "pin", lambda *_given, **_more: pinned)
+    said: list[str] = []
+    await adapter.prepare(ref=REF, mode="mock", on_progress=said.append)
+    assert said == []
+
+    async def refuses(*_given: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(adapter._engine, "pull", refuses)
+    assert (await bench.run({"do": "echo"}, expected_oci=pinned))["status"] == "success"
+
+
+async def test_an_image_that_cannot_be_pulled_is_told_and_left_to_the_run(
+    bench: Bench, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = "sha256:" + "a" * 64
+    bench.adapter._images = Images(bench.adapter._engine, registry=host, platform=ARCH)
+    bench.adapter._images.lane = "dev"
+    monkeypatch.setattr(RegistrySnapshot, "pin", lambda *_given, **_more: nowhere)
+    said: list[str] = []
+    await bench.adapter.prepare(ref=REF, mode="mock", on_progress=said.append)
+    assert len(said) == 1
+    assert code(await bench.run({"do": "echo"}, expected_oci=nowhere)) == "ERR_IMAGE_NOT_FOUND"
+
+
 @pytest.mark.scenario(76)
 async def test_a_pinned_image_is_pulled_once_and_confirmed_everywhere(
     bench: Bench, pinned: str
@@ -77,7 +108,7 @@ async def test_a_registry_that_does_not_answer_is_a_failed_pull(bench: Bench) ->
 @pytest.mark.scenario(76)
 async def test_an_image_for_another_platform_is_a_mismatch(bench: Bench, pinned: str) -> None:
     other = "arm64" if ARCH == "amd64" else "amd64"
-    bench.adapter._images._platform = other
+    bench.adapter._images.platform = other
     assert code(await bench.run({"do": "echo"}, expected_oci=pinned)) == "ERR_REGISTRY_MISMATCH"
     assert code(await bench.run({"do": "echo"}, name="x2")) == "ERR_REGISTRY_MISMATCH"
 

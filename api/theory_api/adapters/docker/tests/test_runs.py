@@ -74,6 +74,10 @@ async def test_a_secret_is_a_file_in_mode_real_and_nowhere_in_mode_mock(bench: B
     envelope = await bench.run(wanted, mode="real", secrets=("API_KEY",))
     assert envelope["status"] == "success", envelope
     assert await bench.body("outputs/length") == b"17"
+    place = bench.adapter._places.of("x1")
+    assert (place.secrets / "API_KEY").read_text() == bench.secrets["API_KEY"]
+    assert place.secrets.is_relative_to("/dev/shm")  # noqa: S108 - never on a disk
+    assert "canary" not in str([file.name for file in place.folder.rglob("*")])
     leaked = await bench.run({**wanted, "leak": True}, name="x2", mode="real", secrets=("API_KEY",))
     assert "canary" not in str(leaked)
     mock = await bench.run(wanted, name="x3", secrets=("API_KEY",))

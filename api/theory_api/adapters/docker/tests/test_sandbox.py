@@ -55,6 +55,7 @@ def test_the_whole_create_request_is_this() -> None:
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges:true"],
             "IpcMode": "private",
+            "ShmSize": 16 << 20,
             "PidMode": "",
             "UTSMode": "",
             "CgroupnsMode": "private",
@@ -66,6 +67,7 @@ def test_the_whole_create_request_is_this() -> None:
             "Ulimits": [
                 {"Name": "nofile", "Soft": 1024, "Hard": 1024},
                 {"Name": "core", "Soft": 0, "Hard": 0},
+                {"Name": "fsize", "Soft": 1 << 29, "Hard": 1 << 29},
             ],
             "OomKillDisable": False,
             "PublishAllPorts": False,
@@ -93,6 +95,15 @@ def test_egress_is_a_network_of_its_own_and_nothing_else() -> None:
     assert isinstance(plain["HostConfig"], dict)
     plain["HostConfig"].pop("NetworkMode")
     assert open_ == plain
+
+
+def test_a_container_for_several_runs_is_told_what_to_clean_after_each() -> None:
+    assert request(reused=True) == request() | {
+        "Cmd": [
+            *("--serve", "/run/theory", "--image-digest", DIGEST),
+            *("--scratch", "/tmp", "--scratch", "/dev/shm", "--scratch", "/dev/mqueue"),  # noqa: S108
+        ]
+    }
 
 
 def test_an_image_in_lane_build_is_told_no_digest() -> None:

@@ -45,6 +45,18 @@ async def test_a_cancelled_run_is_gone_when_it_says_so(bench: Bench, deed: str) 
     assert usage["latency_ms"] < 60_000
 
 
+async def test_the_door_of_a_run_has_an_end_and_is_shut_by_a_cancel(bench: Bench) -> None:
+    run = await started(bench, {"do": "sleep"})
+    door = bench.adapter._live["x1"].door
+    assert door is not None
+    assert door._until < time.monotonic() + 60 + 8
+    door._check("ERR_UPLOAD", "outputs/a")
+    assert await bench.adapter.cancel("x1")
+    with pytest.raises(TheoryError, match="ERR_UPLOAD"):
+        door._check("ERR_UPLOAD", "outputs/a")
+    await run
+
+
 async def test_a_run_beyond_its_time_ends_with_its_code(bench: Bench) -> None:
     assert code(await bench.run({"do": "sleep"}, timeout_s=1)) == "ERR_TIMEOUT"
 

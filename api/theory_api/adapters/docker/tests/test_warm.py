@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
+from websockets.asyncio.client import unix_connect
+from websockets.typing import Subprotocol
 
 from theory_api.adapters.docker.sandbox import Limits
 from theory_api.adapters.docker.tests.conftest import REF, Bench, adapter_of
@@ -19,10 +22,15 @@ from theory_api.ports.adapter import Standing
 pytestmark = pytest.mark.timeout(180)
 
 
+async def kind_of(bench: Bench) -> Kind:
+    """What the processor's containers have to be."""
+    chosen = await bench.adapter._images.choose("theory/test-deeds-v1", None)
+    return Kind(REF, chosen, Limits("1", "256Mi"))
+
+
 async def waiting(bench: Bench, count: int = 1) -> list[str]:
     """Start containers that wait, and answer their ids."""
-    chosen = await bench.adapter._images.choose("theory/test-deeds-v1", None)
-    kind = Kind(REF, chosen, Limits("1", "256Mi"))
+    kind = await kind_of(bench)
     for _ in range(count):
         await bench.adapter._pool.start(kind, pace=HealthPace())
     return [one["container"] for one in await bench.adapter._pool.listed(REF)]
@@ -37,7 +45,23 @@ async def test_runs_share_a_waiting_container_one_after_the_other(bench: Bench) 
         costs.append(bench.adapter.measured(f"x{number}").usage)
     assert bench.client.containers.get(ident).status == "running"
     assert all(0 < cost["cpu_ms"] < 5000 for cost in costs)
-    assert not bench.client.containers.list(all=True, filters={"label": "theory.execution=x1"})
+    assert bench.containers("x1") == []
+
+
+async def test_frames_that_left_memory_can_still_be_read_in_a_container(bench: Bench) -> None:
+    await waiting(bench)
+    assert (await bench.run({"do": "flood", "count": 6000}))["status"] == "success"
+    opening = {"kind": "RunOpen", "content": {"role": "observer", "execution_id": "x1"}}
+    async with unix_connect(
+        str(bench.adapter._pool.folder("w1") / "run.sock"),
+        "ws://localhost/run",
+        subprotocols=[Subprotocol("theory.run.v1")],
+        compression=None,
+    ) as observer:
+        await observer.send(json.dumps(opening))
+        assert json.loads(await observer.recv())["kind"] == "Ack"
+        first = json.loads(await observer.recv())
+    assert (first["kind"], first["seq"]) == ("Token", 1)
 
 
 async def test_no_more_runs_use_them_at_once_than_there_are(bench: Bench) -> None:
@@ -84,12 +108,12 @@ async def test_one_that_dies_at_work_is_removed(bench: Bench) -> None:
 
 @pytest.mark.scenario(84)
 async def test_a_successor_finds_the_run_of_a_waiting_container_and_ends_it(bench: Bench) -> None:
-    """The lock of a dead owner is free; the container still works for it."""
+    """The container still works for it, whoever has the lock."""
     (ident,) = await waiting(bench)
     run = await started(bench, {"do": "sleep"})
     successor = adapter_of(bench.home, MemoryIntakes(MemoryArtifacts()), {})
     assert await successor.standing("x1") is Standing.RUNNING
-    bench.adapter._live["x1"].lent.back()  # type: ignore[union-attr]
+    bench.adapter._live["x1"].lent.drop()  # type: ignore[union-attr]
     assert await successor.cancel("x1")
     assert await successor.standing("x1") is Standing.GONE
     assert bench.client.containers.list(all=True, filters={"id": ident}) == []

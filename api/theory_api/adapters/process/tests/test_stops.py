@@ -85,6 +85,20 @@ async def test_a_caller_that_goes_away_takes_the_run_along(bench: Bench) -> None
     assert time.monotonic() - began < 3
 
 
+async def test_a_caller_that_is_cancelled_twice_still_has_the_door_closed(bench: Bench) -> None:
+    running = asyncio.create_task(bench.run({"do": "deaf"}))
+    await begun(bench, running)
+    running.cancel()
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    socket = bench.adapter._live["x1"].place.io_socket
+    assert await asyncio.to_thread(until, lambda: not Path(socket).exists(), within_s=20)
+    assert bench.kin() == []
+    assert await asyncio.wait_for(bench.adapter.cancel("x1"), 20)
+
+
 async def test_closing_the_adapter_ends_all_its_runs(bench: Bench) -> None:
     runs = [asyncio.create_task(bench.run({"do": "sleep"}, name=name)) for name in ("x1", "x2")]
     for name in ("x1", "x2"):

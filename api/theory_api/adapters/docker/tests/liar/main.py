@@ -184,6 +184,11 @@ async def main() -> None:
     if START == "plants_a_link":
         (PLACE / "run.sock").symlink_to("/var/run/docker.sock")
         await asyncio.sleep(600)
+    if START in {"keeps_a_folder", "keeps_secrets"}:
+        (PLACE / START.removeprefix("keeps_")).mkdir()
+    if START == "keeps_a_file":
+        (PLACE / "io.sock").unlink()
+        (PLACE / "io.sock").write_bytes(b"x")
     async with unix_serve(
         handle, str(PLACE / "run.sock"), process_request=answer, subprotocols=["theory.run.v1"]
     ):
