@@ -43,14 +43,12 @@ def owner_of(user: str, branch: str) -> str:
 
 
 def app_name(ref: str, owner: str = "") -> str:
-    """`ns-name-vN`, or `<owner>-ns-name-vN-<digest>` for a person.
+    """`ns-name-vN`, or `<owner>-ns-name-vN` for a person (spec: adapters).
 
-    Law: no two pairs of owner and processor share a name, though `-` both parts and joins them: a
-    person's ends in the first characters of the pair's digest. One that would be too long is cut,
-    and ends so too.
+    One that would be too long is cut, and ends in the first characters of its digest.
     """
     whole = f"{owner}-{slug(ref)}" if owner else slug(ref)
-    if not owner and len(whole) <= NAME_LENGTH:
+    if len(whole) <= NAME_LENGTH:
         return whole
     tail = digest(f"{owner}/{slug(ref)}".encode()).removeprefix("b3:")[:_TAIL]
     return f"{whole[: NAME_LENGTH - _TAIL - 1].rstrip('-')}-{tail}"

@@ -128,14 +128,15 @@ class Admissions:
         blocked = why(state, name)
         if blocked is not None:
             return Held(blocked)
-        if before is not None and before.lasts(state, name):
+        committed = self._writer.committed(state.plan)
+        if before is not None and before.lasts(state, name, at_seq=committed):
             return before
         attempt = entry.attempt
         try:
             admission = await self._gathering.admission(
                 state,
                 name,
-                at_seq=self._writer.committed(state.plan),
+                at_seq=committed,
                 owner=self._owner,
                 epoch=self._writer.epoch,
             )

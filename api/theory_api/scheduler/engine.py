@@ -275,7 +275,7 @@ class Engine:
         """Law: a commit that was carried out has its effects, even if its answer was lost."""
         self._hub.refresh(plan)
         if self._runner is not None:
-            self._runner.touch(plan)
+            self._runner.doubted(plan)
 
     def fail(self, error: BaseException) -> None:
         """Law: a scheduler that cannot go on says so and stops; it never idles as if well."""

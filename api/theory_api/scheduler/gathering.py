@@ -52,11 +52,16 @@ class Held:
             return self.blocked.condition == "adapter.available"
         return self.verdict.verdict == "error" or self.verdict.name not in _OWN
 
-    def lasts(self, state: PlanState, transition: str) -> bool:
-        """Whether it certainly holds the candidate still: nothing touched what was read."""
+    def lasts(self, state: PlanState, transition: str, *, at_seq: int) -> bool:
+        """Whether it certainly holds the candidate still: nothing touched what was read.
+
+        Law: it is stamped anew with `at_seq`, which the store holds; what is ahead of the store may
+        come to nothing, and something else be there under the same number.
+        """
         if self.verdict is None or self.passing or stale(state, (self.verdict,), transition):
             return False
-        self.verdict = msgspec.structs.replace(self.verdict, at_seq=state.seq)
+        if at_seq > self.verdict.at_seq:
+            self.verdict = msgspec.structs.replace(self.verdict, at_seq=at_seq)
         return True
 
 

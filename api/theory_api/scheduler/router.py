@@ -214,9 +214,10 @@ class Router:
 
     async def _attend(self, shard: str, engine: Engine) -> None:
         """Take the commands that others leave for a shard of this process."""
-        for plan in engine.aside:
-            # Its readers were called when it was set aside, before anybody served the shard.
-            self._hub.refresh(plan)
+        for plan in self._hub.read:
+            # What happened before the shard was served here, nobody tells its readers any more.
+            if shard_of(plan, self.ownership.shards) == shard:
+                self._hub.refresh(plan)
         consumer = Consumer(
             shard,
             engine,

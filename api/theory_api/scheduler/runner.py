@@ -26,7 +26,7 @@ from theory_api.scheduler.outcome import UNCALLED, Note, fault, unrun, unstarted
 from theory_api.scheduler.patience import patiently
 from theory_api.scheduler.proposing import Proposing
 from theory_api.scheduler.reaping import LONGEST_S, Reaper
-from theory_api.scheduler.watching import end_stream
+from theory_api.scheduler.watching import drop_stream, end_stream
 from theory_api.scheduler.writer import Committed, Writer
 from theory_core import TheoryError
 
@@ -99,6 +99,13 @@ class Runner:
             desk.task = self._spawn(self._tend(plan, desk))
             # Law: whoever looked and left a place free lets the next one look.
             desk.task.add_done_callback(lambda _: self._seats.freed())
+
+    def doubted(self, plan: str) -> None:
+        """Look at a plan anew: what was concluded may rest on what never happened."""
+        desk = self._desks.get(plan)
+        if desk is not None:
+            desk.held, desk.earlier = {}, {}
+        self.touch(plan)
 
     def blocked(self, plan: str, transition: str) -> Blocked | None:
         """The condition outside the plan's state that holds a candidate, if there is one."""
@@ -238,6 +245,10 @@ class Runner:
                 self.reap(state.plan, attempt)
             else:
                 await self.complete(state.plan, note)
+        except BaseException:
+            # Law: who watches is never left with a stream that nobody will end.
+            drop_stream(self._context, attempt.execution_id)
+            raise
         finally:
             self._halts.pop(attempt.execution_id, None)
             self._admissions.free(attempt.execution_id)
@@ -313,6 +324,8 @@ class Runner:
         if settling is not None:
             tell(note, settling)
             await end_stream(context, note)
+        else:
+            drop_stream(context, note.execution_id)
         await self._clean(note.execution_id, settling.adapter if settling else None)
 
     async def _report(self, state: PlanState, attempt: Attempting, note: Note) -> tuple[Note, bool]:

@@ -41,6 +41,12 @@ async def end_stream(context: Context, note: Note) -> None:
         bus.drop(note.execution_id)
 
 
+def drop_stream(context: Context, execution_id: str) -> None:
+    """Tell the watchers of an execution that nothing more comes from here; they may come back."""
+    if context.streams is not None:
+        context.streams.drop(execution_id)
+
+
 class Watching:
     """Frames of an execution for one who watches, wherever and whenever it runs."""
 

@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from theory_api.adapters.memory.streams import MemoryStreams
 from theory_api.adapters.memory.truth import MemoryTruth
+from theory_api.domain import commands as cmd
 from theory_api.scheduler.tests.bench import House, data_of, output_of, settle, step
 from theory_api.scheduler.tests.processors import Run, forever
 from theory_core import LIMITS, TheoryError, canonicalize, digest, loads_strict
@@ -142,3 +146,57 @@ async def test_a_cancellation_whose_answer_was_lost_still_stops_what_runs() -> N
         answer = await house.plans.cancel(plan, by="me", reason="enough")
         assert answer.events == ()
         assert await house.ended(plan) == "cancelled"
+
+
+async def test_an_answer_given_while_a_commit_was_on_its_way_does_not_outlive_its_failure() -> None:
+    async with House() as house:
+        release = asyncio.Event()
+
+        async def slow(run: Run) -> dict[str, Any]:
+            await release.wait()
+            return await run.succeed({"x": b"1"})
+
+        house.processors.behaviours["slow"] = [slow]
+        there = {"path": "/artifacts/outputs/", "count": 1}
+        waits = {"admission": [{"name": "file.count_min@1", "params": there}]}
+        plan = await house.apply({"a": step("slow"), "h": step(predicates=waits)})
+        await settle()
+        runner = house.engine._runner
+        assert runner is not None
+        desk = runner._desks[plan]
+        assert "h" in desk.held
+        house.truth.gate.clear()
+        fault = TheoryError("ERR_STORAGE", "storage unavailable: ENOSPC", {})
+        house.truth.faults = [(fault, False)]
+        command = cmd.TopUp(plan=plan, by="me", amount={"usd_micro": 1})
+        asked = [asyncio.ensure_future(house.engine.submit(command)) for _ in range(4)]
+        await settle()
+        state = house.engine.state(plan)
+        assert state is not None
+        await runner._admissions.consider(state, desk)
+        release.set()
+        await settle()
+        house.truth.gate.set()
+        await asyncio.gather(*asked, return_exceptions=True)
+        assert await house.ended(plan) == "completed"
+
+
+async def test_watchers_are_told_when_the_engine_ends_before_the_run(tmp_path: Path) -> None:
+    house = House()
+    streams = MemoryStreams(tmp_path)
+    object.__setattr__(house.context, "streams", streams)
+    await house.engine.start()
+    house.processors.behaviours["long"] = [forever]
+    await house.apply({"a": step("long")})
+    await settle()
+    (name,) = house.processors.runs
+
+    async def watch() -> list[bytes]:
+        return [text async for text in streams.watch(name)]
+
+    watching = asyncio.create_task(watch())
+    await settle()
+    await house.crash()
+    with pytest.raises(TheoryError) as told:
+        await asyncio.wait_for(watching, 5)
+    assert told.value.code == "ERR_UNAVAILABLE"

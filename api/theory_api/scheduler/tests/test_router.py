@@ -395,3 +395,28 @@ async def test_200_parallel_reserves_of_a_hundredth_take_a_hundred(ledger: Ledge
     await ledger.until(many[2].router.wait(plan))
     ended = tables.balances["usd_micro"]
     assert ended.reserved == 0
+
+
+async def test_a_reader_hears_of_an_end_that_came_just_before_its_process_took_the_shard(
+    ledger: Ledger,
+) -> None:
+    one, two = await pair(ledger)
+    plan = await long(ledger, two, named(two))
+    waiting = asyncio.create_task(one.router.wait(plan))
+    await ledger.passes(3)
+    send = ledger.signals.send
+    ledger.signals.send = lambda *topics: send(  # type: ignore[method-assign]
+        *(topic for topic in topics if not topic.startswith("plan "))
+    )
+    command = cmd.CancelPlan(plan=plan, by="me", reason="x")
+    cancelling = asyncio.create_task(two.router.submit(command))
+    for _ in range(40):
+        await settle()
+        if cancelling.done() and ledger.kinds(plan)[-1] == "plan.cancelled":
+            break
+        ledger.clock.skip()
+    stopping = asyncio.create_task(two.router.stop())
+    await ledger.until(stopping)
+    ledger.replicas.remove(two)
+    await ledger.passes(30)
+    assert await asyncio.wait_for(waiting, 1) == "cancelled"
