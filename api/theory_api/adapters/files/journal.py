@@ -9,6 +9,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -32,7 +33,7 @@ class Journal:
     """The journal files of one process in one folder, which must exist.
 
     Law: what `write` was given is in a file, whole and durable, when it returns. A file whose sync
-    failed is never written to again.
+    failed is never written to again; one in which nothing landed goes, and none is made before.
     """
 
     def __init__(self, folder: Path, *, landed: Landed, disk: Disk | None = None) -> None:
@@ -48,6 +49,8 @@ class Journal:
         """When it was begun, on the monotonic clock."""
         self._handle: int | None = None
         self._locks: dict[Path, int] = {}
+        self._refused: Path | None = None
+        """A file in which nothing landed, while the disk does not let it go."""
         self._theirs: set[Path] = set()
         """Adopted files that are read as those of others: what they hold lies nowhere else yet."""
         self._queue: list[tuple[Record, asyncio.Future[None] | None]] = []
@@ -124,26 +127,42 @@ class Journal:
             self._disk.write(handle, data)
             self._disk.sync(handle)
         except OSError as error:
-            self._shut()
+            self._refuse()
             raise storage(error) from error
         begin, self.size = self.size, self.size + len(data)
         return file, begin
 
     def _opened(self) -> tuple[int, Path]:
         if self._handle is None or self.file is None:
+            self._clear()
             # Names sort by age: what was written last counts.
             file = self._folder / f"{time.time_ns():020d}-{secrets.token_hex(8)}{SUFFIX}"
             handle = self._disk.create(file)
-            self._locks[file] = handle
+            self._locks[file] = self._handle = handle
+            self.file, self.size, self.since = file, 0, time.monotonic()
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._handle, self.file = handle, file
-            self.size, self.since = 0, time.monotonic()
             self._disk.sync_folder(self._folder)
         return self._handle, self.file
 
     def _shut(self) -> None:
         """Write no more to the present file; its lock stays until it is removed."""
         self._handle = self.file = None
+
+    def _refuse(self) -> None:
+        """Write no more to the present file, and be rid of it if nothing landed there."""
+        if self.file is not None and self.size == 0:
+            self._refused = self.file
+        self._shut()
+        # The first fault is the one to tell; the next write tries again, and tells this one.
+        with suppress(OSError):
+            self._clear()
+
+    def _clear(self) -> None:
+        if self._refused is not None:
+            with suppress(FileNotFoundError):
+                self._disk.remove(self._refused)
+            self.release(self._refused)
+            self._refused = None
 
     def _remove(self, file: Path) -> None:
         try:

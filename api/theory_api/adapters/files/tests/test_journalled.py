@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from theory_api.adapters.files import beside, journalled
 from theory_api.adapters.files.disk import Disk
 from theory_api.adapters.files.home import Home, open_home
 from theory_api.adapters.files.journalled import open_files, reading
-from theory_api.adapters.files.overlay import Overlay
+from theory_api.adapters.files.overlay import Overlay, Rotation
 from theory_api.adapters.files.record import BLOB, NOTE, Record, records, scan
 from theory_api.adapters.files.scratch import FileScratch
 from theory_core import TheoryError, digest
@@ -214,6 +215,70 @@ async def test_a_disk_that_fails_is_said_and_its_file_not_written_again(own: Hom
     await here.save("/x3", b"after")
     assert len(journals(own)) == 2
     here.journal.close()
+
+
+class Full(Disk):
+    """A disk that takes nothing in for a while, and may not let go either."""
+
+    def __init__(self) -> None:
+        self.full: frozenset[str] = frozenset()
+
+    def _check(self, call: str) -> None:
+        if call in self.full:
+            raise OSError(errno.ENOSPC, "full")
+
+    def create(self, path: Path, mode: int = 0o600) -> int:
+        self._check("create")
+        return super().create(path, mode)
+
+    def write(self, handle: int, data: bytes) -> None:
+        self._check("write")
+        super().write(handle, data)
+
+    def sync(self, handle: int) -> None:
+        self._check("sync")
+        super().sync(handle)
+
+    def sync_folder(self, folder: Path) -> None:
+        self._check("sync_folder")
+        super().sync_folder(folder)
+
+    def remove(self, path: Path) -> None:
+        self._check("remove")
+        super().remove(path)
+
+
+def handles(own: Home) -> int:
+    """Open files of a home; those that were removed count, too."""
+    found = 0
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found += str(link.readlink()).startswith(f"{own.root}/")
+    return found
+
+
+@pytest.mark.parametrize(
+    "full",
+    ["create", "write", "sync", "sync_folder", "write remove", "sync remove", "write sync_folder"],
+)
+async def test_writes_that_are_refused_leave_neither_files_nor_handles(
+    own: Home, full: str
+) -> None:
+    disk = Full()
+    async with open_files(own, disk, Rotation(after_s=3600)) as files:
+        assert (handles(own), journals(own)) == (0, [])
+        disk.full = frozenset(full.split())
+        for number in range(200):
+            with pytest.raises(TheoryError, match="ENOSPC"):
+                await files.artifacts.put(b"%d" % number)
+        assert handles(own) <= 1
+        assert len(journals(own)) <= 1, "one that cannot be removed, and none beside it"
+        disk.full = frozenset()
+        await files.artifacts.put(b"after")
+        assert (handles(own), len(journals(own))) == (1, 1), "the journal in use"
+    assert journals(own) == []
+    assert await reading(own).get(digest(b"after")) == b"after"
+    assert await reading(own).stat(digest(b"0")) is None
 
 
 async def test_what_was_not_answered_never_gets_into_a_pack(own: Home) -> None:
