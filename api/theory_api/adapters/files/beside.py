@@ -11,7 +11,7 @@ from pathlib import Path
 
 from theory_api.adapters.files.disk import Disk, translated
 from theory_api.adapters.files.journal import SUFFIX
-from theory_api.adapters.files.record import BLOB, DROP, NOTE, Record, pread, scan
+from theory_api.adapters.files.record import BLOB, DROP, NOTE, Record, scan
 from theory_core import digest
 
 
@@ -101,7 +101,7 @@ class Beside:
             seen = self._seen.get(file)
             if seen is None or seen.inode != status.st_ino:
                 seen = _Seen(status.st_ino)
-            for record, end in scan(partial(pread, handle), seen.end, status.st_size):
+            for record, end in scan(partial(self._disk.read, handle), seen.end, status.st_size):
                 seen.take(record, end)
             return seen
         finally:
@@ -116,6 +116,6 @@ class Beside:
             except FileNotFoundError:
                 return None
             try:
-                return pread(handle, where[1], where[0])
+                return self._disk.read(handle, where[1], where[0])
             finally:
                 self._disk.close(handle)

@@ -37,6 +37,16 @@ class Disk:
         """A file, for reading; `ELOOP` for a link."""
         return os.open(path, _READ)
 
+    def read(self, handle: int, size: int, place: int) -> bytes:
+        """So many bytes, from a place on.
+
+        Law: fewer than a file was seen to have are a fault of the disk, not its end.
+        """
+        data = os.pread(handle, size, place)
+        if len(data) < size:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return data
+
     def write(self, handle: int, data: bytes) -> None:
         """All of `data`."""
         rest = memoryview(data)

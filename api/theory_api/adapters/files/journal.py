@@ -18,7 +18,7 @@ import structlog
 
 from theory_api.adapters.files.blocking import in_thread
 from theory_api.adapters.files.disk import Disk, storage, translated
-from theory_api.adapters.files.record import Record, pread, scan
+from theory_api.adapters.files.record import Record, scan
 from theory_core import TheoryError
 
 log = structlog.get_logger(__name__)
@@ -185,7 +185,7 @@ class Journal:
                     self._theirs.add(file)
                     self._locks[file] = handle
                     end = os.fstat(handle).st_size
-                    held = scan(partial(pread, handle), 0, end)
+                    held = scan(partial(self._disk.read, handle), 0, end)
                     found.append((file, [record for record, _ in held]))
         return found
 

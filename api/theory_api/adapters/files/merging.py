@@ -39,13 +39,14 @@ P = TypeVar("P", bound=Source)
 
 
 class Damaged(Exception):  # noqa: N818 - never leaves this room: a pack stays as it is
-    """No pack of those to be merged has the bytes of this digest as they should be."""
+    """No pack of those to be merged has the bytes of a digest as they should be."""
 
-    def __init__(self, pack: str, cid: str) -> None:
-        """`pack` is the name of one that should have them."""
-        super().__init__(pack, cid)
+    def __init__(self, pack: str, cid: str | None, why: str) -> None:
+        """`pack` is the name of one that should have them; None where its index is unreadable."""
+        super().__init__(pack, cid, why)
         self.pack = pack
         self.cid = cid
+        self.why = why
 
 
 def chosen(packs: Iterable[P]) -> list[P]:
@@ -72,24 +73,35 @@ def successor(packs: Sequence[Source]) -> Path:
 
 
 def merging(packs: Sequence[Source], made: Making) -> Iterator[None]:
-    """Copy each blob once, in steps; raises `Damaged`, `OSError`. It blocks."""
+    """Copy each blob once, in steps; raises `Damaged`, and `OSError` of `made`. It blocks."""
     entries = heapq.merge(*(_numbered(pack, number) for number, pack in enumerate(packs)))
     for wanted, copies in groupby(entries, key=_digest_of):
         cid = f"b3:{wanted.hex()}"
         for item, number in copies:
-            _, place, size = ENTRY.unpack(item)
-            data = packs[number].read(size, place)
-            if digest(data) == cid:
+            data, why = _read(packs[number], item)
+            if data is not None and digest(data) == cid:
                 if made.add(cid, data):
                     yield
                 break
         else:
-            raise Damaged(packs[number].path.name, cid)
+            raise Damaged(packs[number].path.name, cid, why)
 
 
 def _numbered(pack: Source, number: int) -> Iterator[tuple[bytes, int]]:
-    for item in pack.index.entries():
-        yield item, number
+    try:
+        for item in pack.index.entries():
+            yield item, number
+    except OSError as error:
+        raise Damaged(pack.path.name, None, str(error)) from error
+
+
+def _read(pack: Source, item: bytes) -> tuple[bytes | None, str]:
+    """What lies where an entry says, or None, and what is wrong with it then or otherwise."""
+    _, place, size = ENTRY.unpack(item)
+    try:
+        return pack.read(size, place), "the bytes do not match"
+    except OSError as error:
+        return None, str(error)
 
 
 def _digest_of(found: tuple[bytes, int]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from theory_api.adapters.files.journal import Journal
 from theory_api.adapters.files.packs import Packs
 from theory_api.adapters.files.record import BLOB, DROP, NOTE, Record
 from theory_api.adapters.files.scratch import FileScratch
+from theory_core import TheoryError
 
 log = structlog.get_logger(__name__)
 
@@ -93,12 +95,14 @@ class Overlay:
     def find(self, cid: str) -> bytes | None:
         """A small blob that has no file of its own, as it should be; it blocks.
 
-        Law: a copy that is not what it should be counts only where there is no other. Raises
-        `TheoryError` `ERR_ARTIFACT_DIGEST`, `ERR_STORAGE`.
+        Law: a copy that is not what it should be, or cannot be read, counts only where there is
+        no other. Raises `TheoryError` `ERR_ARTIFACT_DIGEST`, `ERR_STORAGE`.
         """
         if not CID.fullmatch(cid):
             return None
-        found = self.packs.find(cid)
+        found = None
+        with suppress(TheoryError):  # Asked again where no other copy is, and not suppressed.
+            found = self.packs.find(cid)
         if found is None and not self.artifacts.held(cid):
             found = self.beside.blob(cid)
             if found is None:

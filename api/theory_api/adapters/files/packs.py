@@ -19,11 +19,11 @@ from typing import Final
 
 import structlog
 
-from theory_api.adapters.files.disk import STALE_S, Disk, translated
+from theory_api.adapters.files.disk import STALE_S, Disk, storage, translated
 from theory_api.adapters.files.index import Index, encode, entry, key
 from theory_api.adapters.files.making import Making, named
 from theory_api.adapters.files.merging import Damaged, chosen, merging, successor
-from theory_api.adapters.files.record import BLOB, pread, salvaged, sliced
+from theory_api.adapters.files.record import BLOB, salvaged, sliced
 from theory_core import TheoryError, digest
 
 log = structlog.get_logger(__name__)
@@ -66,13 +66,20 @@ class Packs:
         """Newest first; replaced as a whole, so that a reader needs no lock."""
 
     def find(self, cid: str) -> bytes | None:
-        """The bytes, from the newest pack known that has them as they should be, or None."""
-        wanted = key(cid)
-        with translated():
-            for pack in self.known:
+        """The bytes, from the newest pack known that has them as they should be, or None.
+
+        Law: a pack that cannot be read counts only where no other has them.
+        """
+        wanted, fault = key(cid), None
+        for pack in self.known:
+            try:
                 found = pack.index.find(wanted)
                 if found is not None and digest(data := pack.read(found[1], found[0])) == cid:
                     return data
+            except OSError as error:
+                fault = fault or error
+        if fault is not None:
+            raise storage(fault) from fault
         return None
 
     def named(self, cid: str) -> bool:
@@ -132,8 +139,8 @@ class Packs:
     def merge(self) -> Generator[None]:
         """Merge what is worth it, in steps of a few milliseconds; nothing while another does.
 
-        Law: bytes that are not what they should be are neither copied nor dropped: their pack
-        stays.
+        Law: bytes that are not what they should be, or cannot be read, are neither copied nor
+        dropped: their pack stays, and the others are merged without it.
         """
         with translated(), self._alone() as alone:
             if not alone:
@@ -145,7 +152,7 @@ class Packs:
                         yield from merging(packs, made)
                         made.finish(successor(packs), INDEX)
                 except Damaged as error:
-                    log.warning("pack.damaged", pack=error.pack, cid=error.cid)
+                    log.warning("pack.damaged", pack=error.pack, cid=error.cid, why=error.why)
                     self._damaged.add(error.pack)
                     continue
                 log.info("pack.merged", packs=len(packs), size_bytes=made.size)
@@ -199,34 +206,47 @@ class Packs:
                 yield opened.get(name) or self._open(self._folder / name)
 
     def _open(self, path: Path) -> Pack:
-        file = _Open(self._disk.open(path))
+        file = _Open(self._disk, self._disk.open(path))
         beside = path.with_suffix(INDEX)
-        with suppress(FileNotFoundError):
-            kept = _Open(self._disk.open(beside))
-            index = Index.load(kept.read, kept.size, file.size)
-            if index is not None:
-                return Pack(path, file, index)
+        index = self._loaded(path, file)
+        if index is not None:
+            return Pack(path, file, index)
         log.warning("pack.indexed", pack=path.name, why="its index is missing or not sound")
         found = salvaged(file.read, file.size)
         places = ((r.name, end - len(r.body), len(r.body)) for r, end in found if r.kind == BLOB)
         data = encode((entry(*blob) for blob in places), file.size)
-        if self._owner:
+        if self._owner and path.name not in self._damaged:
             named(self._disk, self._root, data, beside)
         index = Index.load(partial(sliced, data), len(data), file.size)
         if index is None:
             raise TheoryError("ERR_INTERNAL", "an index that was just made is not sound")
         return Pack(path, file, index)
 
+    def _loaded(self, path: Path, file: _Open) -> Index | None:
+        """The index beside a pack, if it is sound.
+
+        Law: one that cannot be read may be sound, so it is not replaced, nor its pack merged.
+        """
+        with suppress(FileNotFoundError):
+            kept = _Open(self._disk, self._disk.open(path.with_suffix(INDEX)))
+            try:
+                return Index.load(kept.read, kept.size, file.size)
+            except OSError as error:
+                log.warning("pack.damaged", pack=path.name, cid=None, why=str(error))
+                self._damaged.add(path.name)
+        return None
+
 
 class _Open:
     """An open file, closed when the last who reads it has let go."""
 
-    def __init__(self, handle: int) -> None:
+    def __init__(self, disk: Disk, handle: int) -> None:
+        self._disk = disk
         self._handle = handle
         self.size = os.fstat(handle).st_size
 
     def read(self, size: int, place: int) -> bytes:
-        return pread(self._handle, size, place)
+        return self._disk.read(self._handle, size, place)
 
     def __del__(self) -> None:
         os.close(self._handle)

@@ -7,8 +7,6 @@ if all of it is there.
 
 from __future__ import annotations
 
-import errno
-import os
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -85,17 +83,6 @@ def salvaged(read: Read, end: int) -> Iterator[tuple[Record, int]]:
 def sliced(data: bytes, size: int, place: int) -> bytes:
     """Reads bytes in memory."""
     return data[place : place + size]
-
-
-def pread(handle: int, size: int, place: int) -> bytes:
-    """Reads an open file.
-
-    Law: fewer bytes than a file was seen to have are a fault of the disk, not its end.
-    """
-    data = os.pread(handle, size, place)
-    if len(data) < size:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-    return data
 
 
 def _next_mark(read: Read, place: int, end: int) -> int:

@@ -249,11 +249,11 @@ class Full(Disk):
 
 
 def handles(own: Home) -> int:
-    """Open files of a home; those that were removed count, too."""
+    """Open journals; those that were removed count, too."""
     found = 0
     for link in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):
-            found += str(link.readlink()).startswith(f"{own.root}/")
+            found += str(link.readlink()).startswith(f"{own.journals}/")
     return found
 
 

@@ -312,10 +312,13 @@ async def test_others_miss_nothing_while_packs_come_and_go(own: Home) -> None:
 
 
 class Faulty(Disk):
-    """Fails the n-th call that changes anything, having done half of it."""
+    """Fails the n-th call that changes anything, having done half of it; and reads, if told to."""
 
     def __init__(self) -> None:
         self.left = 0
+        self.reads_left = 0
+        self.unreadable: int | None = None
+        """The inode of a file."""
 
     def _step(self) -> bool:
         self.left -= 1
@@ -323,6 +326,14 @@ class Faulty(Disk):
 
     def _fail(self) -> OSError:
         return OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def read(self, handle: int, size: int, place: int) -> bytes:
+        self.reads_left -= 1
+        if self.reads_left == 0:
+            raise self._fail()
+        if self.unreadable is not None and self.unreadable == os.fstat(handle).st_ino:
+            raise self._fail()
+        return super().read(handle, size, place)
 
     def create(self, path: Path, mode: int = 0o600) -> int:
         if self._step():
@@ -385,6 +396,74 @@ async def test_whichever_call_fails_nothing_is_lost_and_the_next_try_ends_it(
         assert here.blobs == {}
     assert reached > 20
     assert told == [("ERR_STORAGE", {"reason": "EIO"})] * (reached - 1)
+
+
+@pytest.mark.parametrize("suffix", [".pack", ".idx"])
+async def test_a_pack_that_cannot_be_read_stays_and_keeps_no_other_from_being_merged(
+    own: Home, suffix: str
+) -> None:
+    disk = Faulty()
+    here, store = Overlay(own, disk), reading(own)
+    await packed(here, b"unreadable")
+    (harmed,) = packs(own)
+    disk.unreadable = harmed.with_suffix(suffix).stat().st_ino
+    for number in range(FAN * 3):
+        await packed(here, b"blob %d" % number)
+        merged(here)
+    assert len(packs(own)) < FAN
+    assert harmed in packs(own)
+    assert await code_of(JournalledArtifacts(here), b"unreadable") == "ERR_STORAGE"
+    for data in (b"unreadable", *(b"blob %d" % number for number in range(FAN * 3))):
+        assert await store.get(digest(data)) == data
+
+
+@pytest.mark.parametrize("suffix", [".pack", ".idx"])
+@pytest.mark.parametrize("place", ["an older pack", "a file", "a journal", "a pack not known"])
+async def test_another_copy_is_read_where_one_cannot_be(own: Home, suffix: str, place: str) -> None:
+    disk, data = Faulty(), b"precious"
+    here, other = Overlay(own, disk), Overlay(own)
+    if place == "an older pack":
+        await packed(other, data)
+    await packed(here, data)
+    here.packs.refresh()
+    store = JournalledArtifacts(here)
+    disk.unreadable = packs(own)[-1].with_suffix(suffix).stat().st_ino
+    if place == "a file":
+        await FileArtifacts(own.artifacts).put(data)
+    elif place == "a journal":
+        await other.put(data, digest(data))
+    elif place == "a pack not known":
+        assert await code_of(store, data) == "ERR_STORAGE"
+        await packed(other, data)
+    assert await store.get(digest(data)) == data
+    other.journal.close()
+
+
+async def test_an_index_that_cannot_be_read_is_done_without_and_not_replaced(own: Home) -> None:
+    disk = Faulty()
+    await packed(Overlay(own), b"kept")
+    index = packs(own)[0].with_suffix(".idx")
+    disk.unreadable = index.stat().st_ino
+    async with open_files(own, disk) as files:
+        assert await files.artifacts.get(digest(b"kept")) == b"kept"
+    assert index.stat().st_ino == disk.unreadable
+
+
+async def test_whichever_read_fails_a_merge_loses_nothing(tmp_path: Path) -> None:
+    reached, disk = 0, Faulty()
+    while disk.reads_left <= 0:
+        reached += 1
+        own, disk = open_home(tmp_path / f"home{reached}"), Faulty()
+        here, store = Overlay(own, disk), reading(own)
+        for number in range(FAN):
+            await packed(here, b"blob %d" % number, b"in all of them")
+        disk.reads_left = reached
+        merged(here)
+        for data in (b"in all of them", *(b"blob %d" % number for number in range(FAN))):
+            assert await store.get(digest(data)) == data
+        merged(Overlay(own))
+        assert len(packs(own)) == 1
+    assert reached > FAN * 2
 
 
 class Snapshots(Disk):
