@@ -175,19 +175,27 @@ class Journal:
         self.release(file)
 
     def _adopt(self, older_s: float) -> list[tuple[Path, list[Record]]]:
+        """Law: all of them or, where one cannot be read, none; those are there to be asked for."""
         newest = f"{time.time_ns() - int(older_s * 1e9):020d}~"
-        with translated():
-            found = []
-            for file in sorted(self._folder.glob(f"*{SUFFIX}")):
-                if file in self._locks or file.name > newest:
-                    continue
-                if (handle := self._inherited(file)) is not None:
-                    self._theirs.add(file)
-                    self._locks[file] = handle
-                    end = os.fstat(handle).st_size
-                    held = scan(partial(self._disk.read, handle), 0, end)
-                    found.append((file, [record for record, _ in held]))
-        return found
+        found: dict[Path, list[Record]] = {}
+        try:
+            with translated():
+                for file in sorted(self._folder.glob(f"*{SUFFIX}")):
+                    if file in self._locks or file.name > newest:
+                        continue
+                    if (handle := self._inherited(file)) is not None:
+                        self._theirs.add(file)
+                        self._locks[file] = handle
+                        found[file] = []
+                        end = os.fstat(handle).st_size
+                        held = scan(partial(self._disk.read, handle), 0, end)
+                        found[file] += (record for record, _ in held)
+        except BaseException:
+            for file in found:
+                self._theirs.discard(file)
+                self.release(file)
+            raise
+        return list(found.items())
 
     def _inherited(self, file: Path) -> int | None:
         """The locked file; None while its owner lives, and once it has another name."""

@@ -189,8 +189,12 @@ async def open_files(
     `ERR_STORAGE`.
     """
     overlay = Overlay(home, disk, rotation=rotation)
-    await in_thread(overlay.packs.refresh)
-    await overlay.adopt()
+    try:
+        await in_thread(overlay.packs.refresh)
+        await overlay.adopt()
+    except BaseException:
+        overlay.journal.close()
+        raise
     more = asyncio.Event()
     more.set()
     tasks = {

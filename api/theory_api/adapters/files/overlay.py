@@ -146,7 +146,8 @@ class Overlay:
         Their bytes are written anew: whether all of them are on the disk only the dead knew.
         Law: at every moment all of it can be read, and what this process noted since counts more.
         """
-        for file, found in await self.journal.adopt(older_s=older_s):
+        adopted = await self.journal.adopt(older_s=older_s)
+        for file, found in adopted:
             held = self._held[file] = _Held(size=None)
             for record in found:
                 if record.kind == BLOB:
@@ -159,8 +160,8 @@ class Overlay:
                     held.notes.add(record.name)
                 elif record.kind == DROP:
                     self.notes.pop(record.name, None)
-            await self._advance(file)
             log.info("journal.adopted", file=file.name, records=len(found))
+        await self._advance_ended()
 
     async def advance(self, *, all_of: bool = False) -> bool:
         """Bring journals that are large or old enough into packs; whether there was one."""
@@ -168,12 +169,18 @@ class Overlay:
         old = time.monotonic() - journal.since >= self.rotation.after_s
         if all_of or old or journal.size >= self.rotation.size:
             await journal.rotate()
-        done = False
-        for file in tuple(self._held):
-            if file != journal.file:
-                await self._advance(file)
-                done = True
-        return done
+        return await self._advance_ended()
+
+    async def _advance_ended(self) -> bool:
+        """Whether there was one.
+
+        Law: the oldest first, and none past one that stays: whoever finds that one later takes its
+        notes for the latest.
+        """
+        ended = sorted(file for file in self._held if file != self.journal.file)
+        for file in ended:
+            await self._advance(file)
+        return bool(ended)
 
     async def _advance(self, file: Path) -> None:
         held = self._held[file]

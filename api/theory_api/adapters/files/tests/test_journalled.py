@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -279,6 +280,97 @@ async def test_writes_that_are_refused_leave_neither_files_nor_handles(
     assert journals(own) == []
     assert await reading(own).get(digest(b"after")) == b"after"
     assert await reading(own).stat(digest(b"0")) is None
+
+
+async def dead(own: Home, number: int) -> None:
+    """A process that left a blob and two notes, one of them its own."""
+    left = overlay(own)
+    await left.put(b"blob %d" % number, digest(b"blob %d" % number))
+    await left.save(f"/x{number}", b"outcome")
+    await left.save("/all", b"outcome %d" % number)
+    left.journal.close()
+
+
+async def test_journals_of_the_dead_that_stay_for_now_are_brought_away_later(own: Home) -> None:
+    for number in range(3):
+        await dead(own, number)
+    disk = Full()
+    here = overlay(own, disk)
+    disk.full = frozenset({"write"})
+    with pytest.raises(TheoryError, match="ENOSPC"):
+        await here.adopt()
+    assert len(journals(own)) == 3
+    for number in range(3):
+        assert here.find(digest(b"blob %d" % number)) == b"blob %d" % number
+    disk.full = frozenset()
+    assert await here.advance()
+    assert (handles(own), journals(own)) == (0, [])
+    assert await FileScratch(own.scratch).names() == ("all", "x0", "x1", "x2")
+    assert await FileScratch(own.scratch).load("all") == b"outcome 2"
+    for number in range(3):
+        assert await reading(own).get(digest(b"blob %d" % number)) == b"blob %d" % number
+
+
+async def test_no_journal_is_brought_away_past_an_older_one_that_stays(own: Home) -> None:
+    """Else an older note would come after a later one, once somebody else finds it."""
+    for number in range(3):
+        await dead(own, number)
+    left = journals(own)
+
+    class Stubborn(Disk):
+        def remove(self, path: Path) -> None:
+            if path == left[1]:
+                raise OSError(errno.EIO, "no")
+            super().remove(path)
+
+    here = overlay(own, Stubborn())
+    for trying in (here.adopt, here.advance):
+        with pytest.raises(TheoryError, match="EIO"):
+            await trying()
+        assert journals(own) == left[1:]
+    here.journal.close()
+    async with open_files(own) as files:
+        assert await files.scratch.load("all") == b"outcome 2"
+    assert await FileScratch(own.scratch).load("all") == b"outcome 2"
+
+
+async def test_a_journal_that_cannot_be_read_leaves_all_of_them_to_the_next_try(own: Home) -> None:
+    for number in range(3):
+        await dead(own, number)
+    last = journals(own)[-1].stat().st_ino
+
+    class Unreadable(Disk):
+        ended = False
+
+        def read(self, handle: int, size: int, place: int) -> bytes:
+            if not self.ended and os.fstat(handle).st_ino == last:
+                raise OSError(errno.EIO, "no")
+            return super().read(handle, size, place)
+
+    disk = Unreadable()
+    here = overlay(own, disk)
+    with pytest.raises(TheoryError, match="EIO"):
+        await here.adopt()
+    with pytest.raises(TheoryError, match="EIO"):
+        async with open_files(own, disk):
+            pass
+    assert (handles(own), len(journals(own))) == (0, 3)
+    disk.ended = True
+    await here.adopt()
+    assert (handles(own), journals(own)) == (0, [])
+
+
+async def test_a_start_that_fails_lets_go_of_the_journals_it_took(own: Home) -> None:
+    await dead(own, 1)
+    disk = Full()
+    disk.full = frozenset({"write"})
+    with pytest.raises(TheoryError, match="ENOSPC"):
+        async with open_files(own, disk):
+            pass
+    assert handles(own) == 0
+    async with open_files(own) as files:
+        assert await files.scratch.load("x1") == b"outcome"
+    assert journals(own) == []
 
 
 async def test_what_was_not_answered_never_gets_into_a_pack(own: Home) -> None:
