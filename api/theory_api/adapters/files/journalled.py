@@ -16,6 +16,7 @@ from theory_api.adapters.files.blocking import in_thread
 from theory_api.adapters.files.disk import Disk
 from theory_api.adapters.files.home import Home
 from theory_api.adapters.files.overlay import MINUTE, Overlay, Rotation
+from theory_api.adapters.files.scratch import FileScratch
 from theory_api.ports.artifacts import Blob
 from theory_core import TheoryError, digest, is_name
 
@@ -115,8 +116,7 @@ class JournalledScratch:
 
     def __init__(self, overlay: Overlay, shard: str = "") -> None:
         self._overlay = overlay
-        self._files = overlay.scratch(shard)
-        self._shard = f"{shard}/"
+        self._shard = shard
 
     async def save(self, execution_id: str, outcome: bytes) -> None:
         """Keep the outcome, atomically and durably; replaces an earlier one."""
@@ -129,7 +129,7 @@ class JournalledScratch:
         if note is None:
             found = await in_thread(partial(self._overlay.beside.note, name))
             note = self._overlay.notes.get(name, found)
-        return await self._files.load(execution_id) if note is None else note
+        return await (await self._own()).load(execution_id) if note is None else note
 
     async def names(self) -> tuple[str, ...]:
         """Executions that a note is kept of.
@@ -139,8 +139,8 @@ class JournalledScratch:
         """
         known = {*await in_thread(self._overlay.beside.noted), *self._overlay.notes}
         here = (name.rpartition("/") for name in known)
-        noted = {name for shard, slash, name in here if shard + slash == self._shard}
-        return tuple(sorted({*noted, *await self._files.names()}))
+        noted = {name for shard, slash, name in here if (shard, slash) == (self._shard, "/")}
+        return tuple(sorted({*noted, *await (await self._own()).names()}))
 
     async def drop(self, execution_id: str) -> None:
         """Forget it; idempotent."""
@@ -149,11 +149,14 @@ class JournalledScratch:
     def _named(self, execution_id: str) -> str:
         if not is_name(execution_id):
             raise TheoryError("ERR_INPUTS", "an execution id is a name", {"reason": "name"})
-        return self._shard + execution_id
+        return f"{self._shard}/{execution_id}"
+
+    async def _own(self) -> FileScratch:
+        return await self._overlay.scratch(self._shard)
 
     async def sweep(self) -> int:
         """Remove what was left unfinished a day ago or longer; how many files."""
-        return await self._files.sweep()
+        return await (await self._own()).sweep()
 
 
 class Files:

@@ -79,13 +79,20 @@ class Overlay:
         self.size = 0
         self._home = home
         self._disk = disk
+        self._scratch: dict[str, FileScratch] = {}
+        """By shard."""
         self._filed: set[str] = set()
         self._held: dict[Path, _Held] = {}
 
-    def scratch(self, shard: str) -> FileScratch:
-        """Where the notes of a shard have files of their own; "" is the home."""
-        place = open_shard(self._home, shard) if shard else self._home
-        return FileScratch(place.scratch, disk=self._disk)
+    async def scratch(self, shard: str) -> FileScratch:
+        """Where the notes of a shard have files of their own, made at first; "" is the home.
+
+        Raises `TheoryError` `ERR_STORAGE`.
+        """
+        if shard not in self._scratch:
+            made = await in_thread(partial(open_shard, self._home, shard)) if shard else self._home
+            self._scratch[shard] = FileScratch(made.scratch, disk=self._disk)
+        return self._scratch[shard]
 
     async def put(self, data: bytes, cid: str) -> None:
         """Make a blob durable; raises `TheoryError` `ERR_STORAGE`."""
@@ -125,7 +132,7 @@ class Overlay:
         if not known or name in self._filed:
             self._filed.discard(name)
             shard, _, execution_id = name.rpartition("/")
-            await self.scratch(shard).drop(execution_id)
+            await (await self.scratch(shard)).drop(execution_id)
 
     def _landed(self, record: Record, file: Path, end: int) -> None:
         held = self._held.setdefault(file, _Held())
@@ -188,7 +195,7 @@ class Overlay:
             note = self.notes.get(name)
             if note is not None:
                 shard, _, execution_id = name.rpartition("/")
-                await self.scratch(shard).save(execution_id, note)
+                await (await self.scratch(shard)).save(execution_id, note)
                 self._filed.add(name)
                 if name not in self.notes:
                     await self.drop(name)

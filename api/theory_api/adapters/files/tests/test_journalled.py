@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from theory_api.adapters.files import beside, journalled
+from theory_api.adapters.files import overlay as module
 from theory_api.adapters.files.disk import Disk
-from theory_api.adapters.files.home import Home, open_home
+from theory_api.adapters.files.home import Home, open_home, open_shard
 from theory_api.adapters.files.journalled import open_files, reading
 from theory_api.adapters.files.overlay import Overlay, Rotation
 from theory_api.adapters.files.record import BLOB, NOTE, Record, records, scan
@@ -399,6 +401,28 @@ async def test_each_shard_finds_its_own_notes_alone(own: Home) -> None:
         assert await files.notes("s1").load("x1") == b"outcome"
         await files.notes("s1").drop("x1")
         assert await files.notes("s1").names() == ()
+
+
+async def test_the_folder_of_a_shard_is_made_once_and_not_by_the_loop_s_thread(
+    own: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = list[tuple[str, bool]]()
+
+    def watched(home: Home, shard: str) -> Home:
+        made.append((shard, threading.current_thread() is threading.main_thread()))
+        return open_shard(home, shard)
+
+    monkeypatch.setattr(module, "open_shard", watched)
+    async with open_files(own) as files:
+        notes = files.notes("s1")
+        assert made == []
+        for number in range(10):
+            await notes.save(f"x{number}", b"outcome")
+            assert await notes.load(f"y{number}") is None
+        await notes.drop("x0")
+        await notes.drop("z")
+    assert made == [("s1", False)]
+    assert len(await FileScratch(open_shard(own, "s1").scratch).names()) == 9
 
 
 async def test_a_pack_that_cannot_be_made_leaves_its_journal_to_the_next_owner(own: Home) -> None:

@@ -392,7 +392,7 @@ async def test_whichever_call_fails_nothing_is_lost_and_the_next_try_ends_it(
                 assert await watching.get(digest(data)) == data
         assert parts(own) == []
         assert list(own.journals.iterdir()) == []
-        assert await here.scratch("").names() == ("x1",)
+        assert await (await here.scratch("")).names() == ("x1",)
         assert here.blobs == {}
     assert reached > 20
     assert told == [("ERR_STORAGE", {"reason": "EIO"})] * (reached - 1)
