@@ -155,6 +155,7 @@ class Proposing:
             spec = snapshot.processor(proposal.processor_ref)
             params = substitute(planned.params[proposal.transition], stand_in)
             spec.check_inputs(canonicalize({"schema": "v1", "params": params}))
+            _check_hold(proposal, spec.estimate)
             beyond = hopeless(state, proposal.hold)
             if beyond is not None:
                 raise TheoryError(beyond.code, beyond.message, dict(beyond.detail))
@@ -248,6 +249,18 @@ def _document(
             "transitions": children,
         }
     )
+
+
+def _check_hold(proposal: cmd.Proposal, least: Mapping[str, int]) -> None:
+    """Law: what a run proposes holds what its processor is estimated at, or more.
+
+    A person may state less and answer for it; a run could unbind itself from its plan's limit.
+    """
+    for dimension, amount in least.items():
+        if proposal.hold.get(dimension, 0) < amount:
+            place = f"$.transitions.{proposal.transition}.estimate"
+            message = f"{place}: {dimension} is below the {amount} of {proposal.processor_ref}"
+            raise TheoryError("ERR_PLAN_INVALID", message, {"place": place})
 
 
 def _failed(note: Note, error: TheoryError) -> Note:

@@ -14,6 +14,9 @@ from theory_api.scheduler.tests.processors import Behaviour, Run
 from theory_core import canonicalize, loads_strict, verify
 
 
+ESTIMATE = dict(snapshot().processor("demo/echo@1").estimate)
+
+
 def proposing(*batches: Sequence[dict[str, Any]]) -> list[Behaviour]:
     """Behaviours that propose these, one batch a run."""
 
@@ -72,11 +75,26 @@ async def test_each_proposal_reserves_from_the_plans_budget() -> None:
         assert len(await data_of(house, plan, "budget.reserved")) == 3
 
 
+async def test_proposals_never_run_past_the_limit_of_their_plan() -> None:
+    limit = {"usd_micro": 12, "cpu_ms": 10_000, "latency_ms": 60_000, "io_bytes": 10**6}
+    for own in ({}, {"estimate": ESTIMATE}, {"estimate": {}}):
+        async with House(parallel=64) as house:
+            house.processors.behaviours["plan"] = proposing(
+                [child(f"k{number}", **own) for number in range(20)]
+            )
+            plan = await house.apply({"a": step("plan")}, budget=limit)
+            assert await house.ended(plan) == "failed"
+            assert (await balances(house, plan))["usd_micro"][1] <= limit["usd_micro"]
+            await sound(house, plan)
+
+
 @pytest.mark.parametrize(
     ("entry", "code"),
     [
         (child("b", processor_ref="no/such@1"), "ERR_NOT_FOUND"),
-        (child("b", estimate={"usd_micro": 5000}), "ERR_BUDGET_EXCEEDED"),
+        (child("b", estimate=ESTIMATE | {"usd_micro": 5000}), "ERR_BUDGET_EXCEEDED"),
+        (child("b", estimate={}), "ERR_PLAN_INVALID"),
+        (child("b", estimate=ESTIMATE | {"usd_micro": 9}), "ERR_PLAN_INVALID"),
         (child("b", mode="real"), "ERR_MODE_INVALID"),
         (child("b", adapter="elsewhere"), "ERR_PLAN_INVALID"),
         (child("b", depends_on=["nobody"]), "ERR_PLAN_INVALID"),
