@@ -128,6 +128,8 @@ class Complete(Command):
     duration_ms: int = 0
     verdicts: tuple[Verdict, ...] = ()
     """Success predicates, evaluated on the world plus `outputs`."""
+    proposals: tuple[Proposal, ...] = ()
+    """What the run proposes, each after those it depends on: taken with its success, or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from theory_api.domain import events as ev
 from theory_api.domain.commands import Complete, Orphan
 from theory_api.domain.decision import Decision, Delay, Draft, portions
 from theory_api.domain.predicates import stale
+from theory_api.domain.proposal import proposed, unfit
 from theory_api.domain.settlement import excess, retry_delay_ms, settle
 from theory_api.domain.state import Attempting, PlanState, TransitionState
 from theory_api.domain.values import Fault
@@ -25,8 +26,9 @@ def complete(state: PlanState, command: Complete) -> Decision:
 
     Laws: one settle or void per attempt; a second report of the same attempt changes nothing; a
     report of an attempt that is not the newest is refused. The hold leaves `reserved` in the same
-    decision that adds the actual usage to `spent`. Raises `TheoryError` `ERR_CONFLICT`,
-    `ERR_OUTPUT_PREFIX`.
+    decision that adds the actual usage to `spent`. What a run proposes is taken in the decision
+    that its success is, or never; what was judged on an older state is judged again. Raises
+    `TheoryError` `ERR_CONFLICT`, `ERR_OUTPUT_PREFIX`.
     """
     attempt = state.open.get(command.execution_id)
     if attempt is None:
@@ -37,6 +39,8 @@ def complete(state: PlanState, command: Complete) -> Decision:
     if command.outcome == "succeeded":
         _check_verdicts(entry, command)
         if stale(state, command.verdicts, attempt.transition):
+            return Decision(stale=True)
+        if command.proposals and unfit(state, command.proposals) is not None:
             return Decision(stale=True)
     draft = Draft(state)
     about = _about(attempt)
@@ -76,7 +80,14 @@ def _told(command: Complete) -> Complete:
     """Law: an end that was told is final; whatever is reported after it only settles the hold."""
     lost = Fault(code="ERR_ORPHANED", message="it could not be confirmed stopped when it had to be")
     return replace(
-        command, outcome="orphaned", error=lost, outputs=(), records=(), verdicts=(), receipt=None
+        command,
+        outcome="orphaned",
+        error=lost,
+        outputs=(),
+        records=(),
+        verdicts=(),
+        proposals=(),
+        receipt=None,
     )
 
 
@@ -183,6 +194,9 @@ def _follow(
     if command.outcome == "succeeded":
         error = _unmet_success(command)
         if error is None:
+            if not (breached and state.rules.on_breach == "fail"):
+                by = f"execution {command.execution_id}"
+                draft.emit(*(proposed(proposal, by) for proposal in command.proposals))
             draft.emit(ev.TransitionSucceeded(**about))
             draft.ended.add(name)
     if error is not None:

@@ -18,6 +18,7 @@ from theory_api.domain.completion import complete, orphan
 from theory_api.domain.decision import Decision, Draft, Stop
 from theory_api.domain.evolve import evolve
 from theory_api.domain.predicates import stale
+from theory_api.domain.proposal import proposed, unfit
 from theory_api.domain.runnable import hopeless
 from theory_api.domain.state import PlanState
 from theory_api.domain.values import Fault
@@ -101,8 +102,8 @@ def _create(state: PlanState, command: cmd.CreatePlan) -> Decision:
         ev.ArtifactProduced(part=1, parts=1, outputs=(output,), by=command.by)
         for output in command.attachments
     ]
-    proposed = [_proposed(proposal, command.by) for proposal in command.proposals]
-    return _refuse_hopeless(command, created, [*attached, *proposed])
+    proposals = [proposed(proposal, command.by) for proposal in command.proposals]
+    return _refuse_hopeless(command, created, [*attached, *proposals])
 
 
 def _refuse_hopeless(
@@ -133,42 +134,12 @@ def _dry(plan: str, events: list[ev.Event]) -> PlanState:
     return state
 
 
-def _proposed(proposal: cmd.Proposal, by: str) -> ev.TransitionProposed:
-    return ev.TransitionProposed(
-        transition=proposal.transition,
-        processor_ref=proposal.processor_ref,
-        mode=proposal.mode,
-        inputs=proposal.inputs,
-        depends_on=proposal.depends_on,
-        write_prefix=proposal.write_prefix,
-        write_set=proposal.write_set,
-        admission=proposal.admission,
-        success=proposal.success,
-        hold=dict(proposal.hold),
-        timeout_ms=proposal.timeout_ms,
-        by=by,
-        adapter=proposal.adapter,
-    )
-
-
 def _propose(state: PlanState, command: cmd.ProposeTransition) -> Decision:
-    proposal = command.proposal
-    if state.cancel is not None or state.failing is not None or not state.unfinished:
-        message = "the plan is ending and takes no more transitions"
-        raise TheoryError("ERR_CONFLICT", message, {"status": state.status})
-    if proposal.transition in state.transitions:
-        message = f"transition {proposal.transition} exists already"
-        raise TheoryError("ERR_CONFLICT", message, {"transition": proposal.transition})
-    for dependency in proposal.depends_on:
-        before = state.transitions.get(dependency)
-        if before is None or (before.terminal and before.status != "succeeded"):
-            message = f"{proposal.transition} depends on {dependency}, which cannot succeed"
-            raise TheoryError("ERR_PLAN_INVALID", message, {"transition": dependency})
-    proposed = _proposed(proposal, command.by)
-    fault = hopeless(state, proposal.hold)
-    if fault is not None:
+    refused = unfit(state, (command.proposal,))
+    if refused is not None:
+        _, fault = refused
         raise TheoryError(fault.code, fault.message, dict(fault.detail))
-    return Decision((proposed,))
+    return Decision((proposed(command.proposal, command.by),))
 
 
 def _cancel(state: PlanState, command: cmd.CancelPlan) -> Decision:

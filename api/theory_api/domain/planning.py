@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,12 +74,12 @@ def resolve(
     tenant: str,
     snapshot: RegistrySnapshot,
     attached: Iterable[str],
-    known: Iterable[str] = (),
+    known: AbstractSet[str] = frozenset(),
     default_adapter: str = "process",
 ) -> Planned:
     """Check the whole document against the registry and itself.
 
-    `known` are transitions that the plan has besides, where a document adds to one.
+    `known` are all transitions that a reference may name, where a document adds to a plan.
 
     Raises `TheoryError`: `ERR_PLAN_INVALID` with the place (a cycle, an unknown id, a write set
     outside the plan, a template fault …), `ERR_NOT_FOUND` (an unknown processor or policy),
@@ -91,7 +92,9 @@ def resolve(
     plan = plan_path(document.plan, tenant)
     if plan.rpartition("/")[2] in RESERVED:
         raise _invalid("$.plan", "this name is reserved for the control plane's own ledger")
-    names = {*document.transitions, *known}
+    own = document.transitions.keys()
+    # Law: a document of one transition costs no walk over the thousands that its plan has.
+    names = known if own <= known else {*own, *known}
     inputs: dict[str, bytes] = {}
     params: dict[str, dict[str, Any]] = {}
     proposals: list[Proposal] = []
@@ -116,7 +119,7 @@ def resolve(
             asked = getattr(entry.predicates, scope)
             _check_predicates(asked, f"{place}.predicates.{scope}", names)
         proposals.append(_proposal(plan, name, entry, spec, digest(body), depends_on))
-    _check_order(proposals)
+    check_order(proposals)
     for scope in ("goal", "invariants"):
         _check_predicates(getattr(document, scope), f"$.{scope}", names)
     _check_goal(document.goal)
@@ -170,7 +173,7 @@ def _price(spec: ProcessorSpec, snapshot: RegistrySnapshot, params: dict[str, An
 
 
 def _inputs(
-    entry: TransitionDocument, place: str, names: set[str], attached: set[str]
+    entry: TransitionDocument, place: str, names: AbstractSet[str], attached: set[str]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Params with attachments as artifacts, and the dependencies they and the document name."""
     depends_on = dict.fromkeys(entry.depends_on)
@@ -250,7 +253,7 @@ def _check_writes(plan: str, prefix: str, write_set: tuple[SelectorSpec, ...], p
         raise _invalid(f"{place}.write_set", "the write set must contain the write prefix")
 
 
-def _check_predicates(asked: tuple[Predicate, ...], place: str, names: set[str]) -> None:
+def _check_predicates(asked: tuple[Predicate, ...], place: str, names: AbstractSet[str]) -> None:
     for index, predicate in enumerate(asked):
         spot = f"{place}[{index}]"
         predicates.validate(predicate, place=spot)
@@ -271,8 +274,11 @@ def _check_goal(goal: tuple[Predicate, ...]) -> None:
             raise _invalid(f"$.goal[{index}]", "the goal is too large from here on; ask for less")
 
 
-def _check_order(proposals: list[Proposal]) -> None:
-    """Refuse a cycle, naming the transitions on it. Kahn's algorithm, without recursion."""
+def check_order(proposals: list[Proposal]) -> None:
+    """Refuse a cycle, naming the transitions on it. Kahn's algorithm, without recursion.
+
+    Raises `TheoryError` `ERR_PLAN_INVALID`.
+    """
     dependents: Mapping[str, list[str]] = {proposal.transition: [] for proposal in proposals}
     unmet = dict.fromkeys(dependents, 0)
     for proposal in proposals:

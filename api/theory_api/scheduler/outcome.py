@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from theory_api.domain.commands import Complete, Usage
+from theory_api.domain.commands import Complete, Proposal, Usage
 from theory_api.domain.state import Attempting
 from theory_api.domain.values import Fault, Output, Verdict
 from theory_api.domain.vector import DIMENSIONS
@@ -49,7 +49,9 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
         """Canonical bytes for the scratch."""
         return canonicalize(msgspec.to_builtins(self))
 
-    def command(self, plan: str, verdicts: tuple[Verdict, ...]) -> Complete:
+    def command(
+        self, plan: str, verdicts: tuple[Verdict, ...], proposals: tuple[Proposal, ...] = ()
+    ) -> Complete:
         """The completion that it stands for, with its success predicates' verdicts."""
         return Complete(
             plan=plan,
@@ -65,6 +67,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
             trace=self.trace,
             duration_ms=self.duration_ms,
             verdicts=verdicts,
+            proposals=proposals,
         )
 
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from typing import Any, Final
 
-import msgspec
-
 from theory_api.domain import commands as cmd
 from theory_api.domain.document import PlanDocument, read
-from theory_api.domain.planning import resolve
+from theory_api.domain.planning import check_order, resolve
+from theory_api.domain.proposal import unfit
 from theory_api.domain.references import stand_in, substitute
 from theory_api.domain.registry import RegistrySnapshot
-from theory_api.domain.runnable import hopeless
 from theory_api.domain.state import Attempting, PlanState
 from theory_api.domain.values import Output
 from theory_api.scheduler.context import PASSING, Context
+from theory_api.scheduler.order import Order, outline
 from theory_api.scheduler.outcome import Note, fault
-from theory_api.scheduler.writer import Writer
+from theory_api.scheduler.reckoning import disown
+from theory_api.scheduler.turns import Turn
 from theory_core import LIMITS, TheoryError, canonicalize, digest, is_name, loads_strict
 
 PROPOSED: Final = "outputs/transitions.json"
@@ -29,6 +29,8 @@ REFUSED: Final = "refused"
 AGAIN: Final = ".again"
 
 MOST: Final = 1000
+_AT_ONCE: Final = 16
+"""Proposals judged before everybody else has a turn of the loop."""
 _WORDS: Final = 512
 
 
@@ -55,79 +57,88 @@ class _Batch:
 
 
 class Proposing:
-    """Takes the proposals of a run before its success is reported.
+    """Judges the proposals of a run, so that they are taken with its success.
 
-    Laws: they depend on the transition that proposed them, so none runs unless it succeeds; they
-    reserve from the plan's budget as any other; a run in mode mock proposes mock; either all of
-    them are taken or none. What is refused is told to the processor once, if it declares a
-    parameter `refused`; else, and the second time, the run has failed with the refusal's code.
+    Laws: they depend on the transition that proposed them, and are decided together with its
+    success, all or none; they reserve from the plan's budget as any other; a run in mode mock
+    proposes mock. What is refused is told to the processor once, if it declares a parameter
+    `refused`; else, and the second time, the run has failed with the refusal's code.
     """
 
-    def __init__(self, context: Context, writer: Writer) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
-        self._writer = writer
 
-    async def take(self, state: PlanState, attempt: Attempting, note: Note) -> tuple[Note, bool]:
-        """The note that is to be reported, and whether the plan was changed meanwhile.
+    async def judge(
+        self, state: PlanState, attempt: Attempting, note: Note
+    ) -> tuple[Note, tuple[cmd.Proposal, ...]]:
+        """The note that is to be reported, and what is to be taken with it, inputs stored.
 
-        Doing it again changes nothing. Raises what stores raise.
+        An output that cannot be read is the run's fault, and nobody else's. Raises `PASSING`.
         """
         place = attempt.write_prefix + PROPOSED
         found = next((output for output in note.outputs if output.path == place), None)
         ending = state.cancel is not None or state.failing is not None
         if note.outcome != "succeeded" or found is None or ending:
-            return note, False
+            return note, ()
         snapshot = await self._context.snapshots.get(state.registry_snapshot)
         try:
-            batch = await self._read(state, attempt, snapshot, found)
+            batch = await self._batch(state, attempt, snapshot, found)
+        except TheoryError as error:
+            if error.code in PASSING:
+                raise
+            job = outline(self._context, snapshot, state, attempt)
+            pin = _pin(self._context, snapshot, state, job)
+            failed = replace(job, image_digest=pin)
+            return await disown(self._context, failed, note, fault(error)), ()
+        for body in batch.inputs.values():
+            await self._context.artifacts.put(body)
+        return note, tuple(batch.proposals)
+
+    # -- what is proposed -------------------------------------------------------------------
+
+    async def _batch(
+        self, state: PlanState, attempt: Attempting, snapshot: RegistrySnapshot, found: Output
+    ) -> _Batch:
+        """What is to be taken; raises the refusal's `TheoryError`, and what stores raise."""
+        try:
+            return await self._read(state, attempt, snapshot, found)
         except _RefusedProposalError as refusal:
             asked = await self._again(state, attempt, snapshot, refusal)
             if asked is None:
-                return _failed(note, refusal.error), False
-            batch = asked
-        by = f"execution {attempt.execution_id}"
-        missing = [item for item in batch.proposals if item.transition not in state.transitions]
-        for body in batch.inputs.values() if missing else ():
-            await self._context.artifacts.put(body)
-        for proposal in missing:
-            command = cmd.ProposeTransition(plan=state.plan, by=by, proposal=proposal)
-            try:
-                await self._writer.submit(command)
-            except TheoryError as error:
-                if error.code in PASSING | {"ERR_NOT_WRITER"}:
-                    raise
-                # Judged a moment ago: the plan has begun to end, or somebody was quicker.
-                return _failed(note, error), True
-        return note, bool(missing)
-
-    # -- what is proposed -------------------------------------------------------------------
+                raise refusal.error from refusal
+            return asked
 
     async def _read(
         self, state: PlanState, attempt: Attempting, snapshot: RegistrySnapshot, found: Output
     ) -> _Batch:
         """Every proposal, judged; raises `_RefusedProposalError` for the first that is refused."""
         entries = _entries(await self._body(found))
-        by = f"execution {attempt.execution_id}"
         for name, entry in entries.items():
-            known = state.transitions.get(name)
-            if known is not None and known.proposed.by != by:
-                error = _invalid(f"transition {name} exists already", "ERR_CONFLICT")
-                raise _RefusedProposalError(error, name, str(entry.get("processor_ref")))
+            if name in state.transitions:
+                taken = _invalid(f"transition {name} exists already", "ERR_CONFLICT")
+                raise _RefusedProposalError(taken, name, str(entry.get("processor_ref")))
+        names = frozenset((*state.transitions, *entries))
         batch = _Batch()
-        for name, entry in entries.items():
+        for index, (name, entry) in enumerate(entries.items()):
+            if index % _AT_ONCE == 0:
+                await Turn()
             try:
                 document = _document(state, attempt, {name: entry})
-                self._resolve(state, document, snapshot, (*state.transitions, *entries), batch)
+                self._resolve(state, document, snapshot, names, batch)
             except TheoryError as error:
-                ref = entry.get("processor_ref") if isinstance(entry, Mapping) else None
-                raise _RefusedProposalError(error, name, str(ref)) from error
-        if entries:
-            try:
-                whole = _document(state, attempt, entries)
-                self._resolve(state, whole, snapshot, tuple(state.transitions), _Batch())
-            except TheoryError as error:
-                raise _RefusedProposalError(error) from error
+                ref = str(entry.get("processor_ref"))
+                raise _RefusedProposalError(error, name, ref) from error
+        try:
+            check_order(batch.proposals)
+        except TheoryError as error:
+            raise _RefusedProposalError(error) from error
         batch.proposals = _in_order(batch.proposals)
+        refused = unfit(state, batch.proposals)
+        if refused is not None:
+            name, reason = refused
+            ref = str(entries.get(name, {}).get("processor_ref", ""))
+            unmet = TheoryError(reason.code, reason.message, dict(reason.detail))
+            raise _RefusedProposalError(unmet, name, ref)
         return batch
 
     async def _body(self, found: Output) -> bytes:
@@ -140,7 +151,7 @@ class Proposing:
         state: PlanState,
         document: PlanDocument,
         snapshot: RegistrySnapshot,
-        known: tuple[str, ...],
+        known: frozenset[str],
         batch: _Batch,
     ) -> None:
         planned = resolve(
@@ -156,9 +167,6 @@ class Proposing:
             params = substitute(planned.params[proposal.transition], stand_in)
             spec.check_inputs(canonicalize({"schema": "v1", "params": params}))
             _check_hold(proposal, spec.estimate)
-            beyond = hopeless(state, proposal.hold)
-            if beyond is not None:
-                raise TheoryError(beyond.code, beyond.message, dict(beyond.detail))
         batch.proposals.extend(planned.proposals)
         batch.inputs |= planned.inputs
 
@@ -178,7 +186,7 @@ class Proposing:
         document = loads_strict(await self._context.artifacts.get(proposed.inputs))
         heard = REFUSED in document["params"]
         declared = REFUSED in spec.document.inputs.get("properties", {})
-        if heard or not declared or not is_name(name) or hopeless(state, proposed.hold) is not None:
+        if heard or not declared or not is_name(name):
             return None
         document["params"][REFUSED] = refusal.told
         body = canonicalize(document)
@@ -196,6 +204,8 @@ class Proposing:
             timeout_ms=proposed.timeout_ms,
             adapter=proposed.adapter,
         )
+        if unfit(state, (proposal,)) is not None:
+            return None
         return _Batch([proposal], {proposal.inputs: body})
 
 
@@ -263,11 +273,12 @@ def _check_hold(proposal: cmd.Proposal, least: Mapping[str, int]) -> None:
             raise TheoryError("ERR_PLAN_INVALID", message, {"place": place})
 
 
-def _failed(note: Note, error: TheoryError) -> Note:
-    """The note of a run whose proposals its plan cannot take."""
-    return msgspec.structs.replace(
-        note, outcome="failed", error=fault(error), outputs=(), outputs_index=None
-    )
+def _pin(context: Context, snapshot: RegistrySnapshot, state: PlanState, job: Order) -> str | None:
+    """The image that the run had; None where this machine's platform has none: it ran elsewhere."""
+    try:
+        return snapshot.pin(job.ref, lane=state.lane, platform=context.platform)
+    except TheoryError:
+        return None
 
 
 def _invalid(reason: str, code: str = "ERR_PLAN_INVALID") -> TheoryError:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
+
+import msgspec
 
 from theory_api.domain.settlement import carbon_mg, larger
 from theory_api.domain.values import Fault, Output
@@ -64,7 +67,7 @@ async def reckon(context: Context, job: Order, back: Returned) -> Note:
             raise
         error, outputs = fault(refused), ()
     if receipt is None:
-        receipt = await _own_receipt(context, job, back, error)
+        receipt = await _own_receipt(context, job, error, duration_ms=back.duration_ms)
     envelope = back.envelope
     if error is not None and error != _enveloped(envelope):
         envelope = _error_envelope(job, error)
@@ -87,6 +90,28 @@ async def reckon(context: Context, job: Order, back: Returned) -> Note:
         outputs=outputs,
         records=_records(job, receipt, trace, index),
         trace=trace.cid,
+    )
+
+
+async def disown(context: Context, job: Order, note: Note, error: Fault) -> Note:
+    """The note of a run that cannot have succeeded after all, whatever it delivered.
+
+    Law: it has an error envelope and the orchestrator's receipt; what it used is booked as before.
+    """
+    envelope, receipt = await _both(
+        context.artifacts.put(canonicalize(_error_envelope(job, error))),
+        _own_receipt(context, job, error, duration_ms=note.duration_ms, usage=note.reported),
+    )
+    kept = tuple(record for record in note.records if record.cid == note.trace)
+    return msgspec.structs.replace(
+        note,
+        outcome=_outcome(error),
+        error=error,
+        envelope=envelope.cid,
+        receipt=receipt.cid,
+        outputs=(),
+        outputs_index=None,
+        records=(_receipt_record(job, receipt), *kept),
     )
 
 
@@ -182,16 +207,23 @@ def _stable(job: Order) -> dict[str, str]:
     }
 
 
-async def _own_receipt(context: Context, job: Order, back: Returned, error: Fault | None) -> Blob:
+async def _own_receipt(
+    context: Context,
+    job: Order,
+    error: Fault | None,
+    *,
+    duration_ms: int,
+    usage: Mapping[str, int] = MappingProxyType({}),
+) -> Blob:
     """The receipt of an execution that left none worth keeping."""
     fields: dict[str, Any] = {
         **_stable(job),
         "status": "success" if error is None else "error",
         "processor_info": "unknown",
         "written_by": "orchestrator",
-        "usage": {},
+        "usage": dict(usage),
         "timestamp_utc": context.clock.now(),
-        "duration_ms": back.duration_ms,
+        "duration_ms": duration_ms,
     }
     return await context.artifacts.put(canonicalize(fields))
 
@@ -225,12 +257,7 @@ def _measured(context: Context, job: Order, back: Returned) -> dict[str, int]:
 def _records(job: Order, receipt: Blob, trace: Blob, index: Received | None) -> tuple[Output, ...]:
     own = f"/artifacts/execution/{job.execution_id}/"
     records = [
-        Output(
-            path=own + "determinism.json",
-            cid=receipt.cid,
-            size_bytes=receipt.size_bytes,
-            mime="application/json",
-        ),
+        _receipt_record(job, receipt),
         Output(
             path=own + "trace.jsonl",
             cid=trace.cid,
@@ -248,3 +275,12 @@ def _records(job: Order, receipt: Blob, trace: Blob, index: Received | None) -> 
             )
         )
     return tuple(records)
+
+
+def _receipt_record(job: Order, receipt: Blob) -> Output:
+    return Output(
+        path=f"/artifacts/execution/{job.execution_id}/determinism.json",
+        cid=receipt.cid,
+        size_bytes=receipt.size_bytes,
+        mime="application/json",
+    )

@@ -66,7 +66,7 @@ class Runner:
             touch=self.touch,
         )
         self._metering = Metering(context, self._spawn)
-        self._proposing = Proposing(context, writer)
+        self._proposing = Proposing(context)
         self.failed: Callable[[BaseException], None] = lambda _error: None
         self.entitled: Callable[[], bool] = lambda: True
 
@@ -329,13 +329,11 @@ class Runner:
         await self._clean(note.execution_id, settling.adapter if settling else None)
 
     async def _report(self, state: PlanState, attempt: Attempting, note: Note) -> tuple[Note, bool]:
-        """Have an outcome judged, its proposals first, with the answers of the success predicates.
+        """Have an outcome judged, with the answers of the success predicates and its proposals.
 
         The outcome as it was reported, and whether that was decided; if not, the plan has moved on.
+        Law: nothing that a run proposes is looked at before the run itself is a success.
         """
-        note, changed = await self._proposing.take(state, attempt, note)
-        if changed:
-            return note, False
         proposed = state.transitions[attempt.transition].proposed
         verdicts = await evaluate(
             proposed.success if note.outcome == "succeeded" else (),
@@ -347,7 +345,12 @@ class Runner:
             pending=note.outputs,
             prefix=attempt.write_prefix,
         )
-        answer = await self._writer.submit(note.command(state.plan, verdicts))
+        proposals: tuple[cmd.Proposal, ...] = ()
+        if all(verdict.verdict == "true" for verdict in verdicts):
+            note, proposals = await self._proposing.judge(state, attempt, note)
+        if note.outcome != "succeeded":
+            verdicts = ()
+        answer = await self._writer.submit(note.command(state.plan, verdicts, proposals))
         return note, not answer.stale
 
     async def _clean(self, name: str, adapter: str | None) -> None:

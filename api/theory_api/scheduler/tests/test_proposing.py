@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from theory_api.domain import commands as cmd
+from theory_api.domain import planning, proposal
 from theory_api.domain.registry import RegistrySnapshot
 from theory_api.domain.tests.shelf import _processor, snapshot
-from theory_api.scheduler.tests.bench import House, balances, data_of, output_of, step, until
+from theory_api.domain.values import SelectorSpec
+from theory_api.ports.artifacts import Blob
+from theory_api.scheduler import proposing as under_test
+from theory_api.scheduler.tests.bench import (
+    House,
+    balances,
+    data_of,
+    output_of,
+    settle,
+    step,
+    until,
+)
 from theory_api.scheduler.tests.processors import Behaviour, Run
-from theory_core import canonicalize, loads_strict, verify
-
+from theory_core import LIMITS, TheoryError, canonicalize, digest, loads_strict, verify
 
 ESTIMATE = dict(snapshot().processor("demo/echo@1").estimate)
 
@@ -77,6 +91,7 @@ async def test_each_proposal_reserves_from_the_plans_budget() -> None:
 
 async def test_proposals_never_run_past_the_limit_of_their_plan() -> None:
     limit = {"usd_micro": 12, "cpu_ms": 10_000, "latency_ms": 60_000, "io_bytes": 10**6}
+    own: dict[str, Any]
     for own in ({}, {"estimate": ESTIMATE}, {"estimate": {}}):
         async with House(parallel=64) as house:
             house.processors.behaviours["plan"] = proposing(
@@ -121,7 +136,15 @@ async def test_a_proposal_that_nobody_could_make_fails_the_run_and_none_of_them_
 
 
 @pytest.mark.parametrize(
-    "body", [b"{}", b"[]", b"no", b'{"transitions":5}', b'{"transitions":[{"x":1}]}']
+    "body",
+    [
+        b"{}",
+        b"[]",
+        b"no",
+        b'{"transitions":5}',
+        b'{"transitions":[{"x":1}]}',
+        b'{"transitions":[{"id":5}]}',
+    ],
 )
 async def test_what_is_no_list_of_proposals_fails_the_run(body: bytes) -> None:
     async def behaviour(run: Run) -> dict[str, Any]:
@@ -163,19 +186,207 @@ async def test_a_second_refusal_fails_the_run() -> None:
         await sound(house, plan)
 
 
-async def test_a_crash_between_the_proposals_and_the_report_takes_them_once() -> None:
-    async with House() as first:
+async def test_a_refusal_is_told_to_nobody_where_its_name_is_taken() -> None:
+    async with House(registry=listening()) as house:
+        house.processors.behaviours["plan"] = proposing([child("b", processor_ref="no/such@1")])
+        plan = await house.apply(
+            {"a": step("plan", processor_ref="demo/asks@1"), "a.again": step()}
+        )
+        assert await house.ended(plan) == "failed"
+        assert (await house.statuses(plan))["a"] == "failed"
+        (failed,) = await data_of(house, plan, "execution.failed")
+        assert failed["error"]["code"] == "ERR_NOT_FOUND"
+        await sound(house, plan)
+
+
+async def test_a_run_failed_by_its_proposals_has_an_error_envelope_and_our_receipt() -> None:
+    async with House() as house:
+        house.processors.behaviours["plan"] = proposing([child("b", processor_ref="no/such@1")])
+        plan = await house.apply({"a": step("plan")})
+        await house.ended(plan)
+        (failed,) = await data_of(house, plan, "execution.failed")
+        get = house.disk.artifacts.get
+        envelope = loads_strict(await get(failed["envelope"]))
+        assert (envelope["status"], envelope["error"]["code"]) == ("error", "ERR_NOT_FOUND")
+        receipt = loads_strict(await get(failed["receipt"]))
+        assert (receipt["status"], receipt["written_by"]) == ("error", "orchestrator")
+        assert (receipt["execution_id"], receipt["usage"]) == (
+            failed["execution_id"],
+            {"usd_micro": 1},
+        )
+        (settled,) = await data_of(house, plan, "budget.settled")
+        assert (settled["receipt"], settled["actual"]["usd_micro"]) == (failed["receipt"], 1)
+        rows = await house.reads.artifacts(plan, "/artifacts/", after="")
+        assert {row.path.rpartition("/")[2] for row in rows} == {"determinism.json", "trace.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("start", "code"),
+    [(b'{"transitions"', "ERR_ARTIFACT_DIGEST"), (b'{"params"', "ERR_NOT_FOUND")],
+)
+async def test_bytes_that_cannot_be_read_end_their_run_and_nothing_else(
+    start: bytes, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with House(registry=listening()) as house:
+        sound_get, asked = house.disk.artifacts.get, list[str]()
+
+        async def get(cid: str, **most: int) -> bytes:
+            body = await sound_get(cid, **most)
+            if body.startswith(start) and asked:
+                raise TheoryError(code, "rotten", {})
+            return body
+
+        async def rotting(run: Run) -> dict[str, Any]:
+            asked.append(run.execution_id)
+            entry = child("b", processor_ref="no/such@1")
+            return await run.succeed({"transitions.json": canonicalize({"transitions": [entry]})})
+
+        monkeypatch.setattr(house.disk.artifacts, "get", get)
+        house.processors.behaviours["plan"] = [rotting]
+        plan = await house.apply({"a": step("plan", processor_ref="demo/asks@1")})
+        assert await house.ended(plan) == "failed"
+        (failed,) = await data_of(house, plan, "execution.failed")
+        assert failed["error"]["code"] == code
+        assert house.engine.fault is None
+        await sound(house, plan)
+        asked.clear()
+        other = await house.apply({"z": step()}, plan="p2")
+        assert await house.ended(other) == "completed"
+
+
+@pytest.mark.parametrize(("room", "outcome"), [(5, "failed"), (6, "completed")])
+async def test_a_plan_takes_proposals_up_to_its_cap_of_transitions(
+    room: int, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proposal, "LIMITS", {**LIMITS, "transitions_per_plan": room})
+    async with House() as house:
+        house.processors.behaviours["plan"] = proposing([child("d"), child("e"), child("f")])
+        plan = await house.apply({"a": step("plan"), "b": step(), "c": step()})
+        assert await house.ended(plan) == outcome
+        assert len(await house.statuses(plan)) == (3 if outcome == "failed" else 6)
+
+
+async def test_others_have_turns_while_many_proposals_are_judged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns, judged, known = [0], list[int](), list[Any]()
+
+    def resolve(*args: Any, **fields: Any) -> planning.Planned:  # noqa: ANN401 - handed on
+        judged.append(turns[0])
+        known.append(fields["known"])
+        return planning.resolve(*args, **fields)
+
+    async def others() -> None:
+        while True:
+            turns[0] += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(under_test, "resolve", resolve)
+    async with House() as house:
+        house.processors.behaviours["plan"] = proposing([child(f"k{n}") for n in range(100)])
+        beside = asyncio.create_task(others())
+        plan = await house.apply({"a": step("plan")})
+        await house.ended(plan)
+        beside.cancel()
+        assert len(judged) == 100
+        assert max(Counter(judged).values()) <= 16
+        assert all(names is known[0] for names in known)
+
+
+async def test_an_attempt_that_fails_its_success_predicates_has_proposed_nothing() -> None:
+    retry = {
+        "max_attempts": 3,
+        "backoff_ms": [1],
+        "jitter_permille": 0,
+        "retry_on": ["ERR_PREDICATE_FAILED"],
+    }
+    asked = [{"name": "artifact.exists@1", "params": {"path": "outputs/ok"}}]
+    for second in ("b", "c"):
+        async with House(registry=snapshot(retry=retry)) as house:
+
+            async def well(run: Run, name: str = second) -> dict[str, Any]:
+                body = canonicalize({"transitions": [child(name)]})
+                return await run.succeed({"ok": b"1", "transitions.json": body})
+
+            house.processors.behaviours["plan"] = [*proposing([child("b")]), well]
+            plan = await house.apply({"a": step("plan", predicates={"success": asked})})
+            assert await house.ended(plan) == "completed"
+            assert await house.statuses(plan) == dict.fromkeys(("a", second), "succeeded")
+            await sound(house, plan)
+
+
+async def test_a_run_whose_breach_fails_its_plan_adds_nothing_to_it() -> None:
+    async def dear(run: Run) -> dict[str, Any]:
+        body = canonicalize({"transitions": [child("b")]})
+        return await run.succeed({"transitions.json": body}, usage={"usd_micro": 500})
+
+    async with House() as house:
+        house.processors.behaviours["plan"] = [dear]
+        plan = await house.apply({"a": step("plan")})
+        assert await house.ended(plan) == "failed"
+        assert await house.statuses(plan) == {"a": "succeeded"}
+        await sound(house, plan)
+
+
+async def test_what_no_longer_fits_when_it_is_decided_is_judged_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with House() as house:
+        house.processors.behaviours["plan"] = proposing([child("b")])
+        plan = await house.apply({"a": step("plan")})
+        raced = list[str]()
+        submit, stored = house.engine.submit, house.disk.artifacts.put
+
+        async def put(body: bytes) -> Blob:
+            if body == canonicalize({"schema": "v1", "params": {}}) and not raced:
+                raced.append(plan)
+                await submit(cmd.ProposeTransition(plan=plan, by="me", proposal=other("b")))
+            return await stored(body)
+
+        monkeypatch.setattr(house.disk.artifacts, "put", put)
+        assert await house.ended(plan) == "failed"
+        assert raced
+        (failed,) = await data_of(house, plan, "execution.failed")
+        assert failed["error"]["code"] == "ERR_CONFLICT"
+        await sound(house, plan)
+
+
+def other(name: str) -> cmd.Proposal:
+    """What somebody else proposes meanwhile."""
+    prefix = "/artifacts/outputs/other/{execution_id}/"
+    return cmd.Proposal(
+        transition=name,
+        processor_ref="demo/echo@1",
+        mode="mock",
+        inputs=digest(canonicalize({"schema": "v1", "params": {}})),
+        write_prefix=prefix,
+        write_set=(SelectorSpec(kind="prefix", path=prefix),),
+        hold=ESTIMATE,
+        timeout_ms=1000,
+    )
+
+
+async def test_a_crash_after_any_commit_finds_all_of_the_proposals_or_none() -> None:
+    found = set[tuple[str, ...]]()
+    for commits in range(1, 12):
+        first = House()
+        await first.engine.start()
         first.processors.behaviours["plan"] = proposing([child("b"), child("c")])
+        first.truth.let(commits)
         plan = await first.apply({"a": step("plan")})
-        for _ in range(400):
-            await until(first.clock, _turn())
-            if "b" in await first.statuses(plan):
-                break
-        disk = await first.crash()
-    async with House(disk=disk) as second:
-        assert await second.ended(plan) == "completed"
-        assert await second.statuses(plan) == dict.fromkeys("abc", "succeeded")
-        await sound(second, plan)
+        for _ in range(5):
+            await settle()
+        present = tuple(await first.statuses(plan))
+        found.add(present)
+        first.truth.faults = [(TheoryError("ERR_STORAGE", "gone", {}), False)] * 100
+        first.truth.gate.set()
+        async with House(disk=await first.crash()) as second:
+            second.processors.behaviours["plan"] = proposing([child("b"), child("c")])
+            assert await second.ended(plan) == "completed"
+            assert await second.statuses(plan) == dict.fromkeys("abc", "succeeded")
+            assert len(await data_of(second, plan, "transition.proposed")) == 3
+            await sound(second, plan)
+    assert found == {("a",), ("a", "b", "c")}
 
 
 async def _turn() -> None:
