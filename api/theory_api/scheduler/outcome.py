@@ -52,7 +52,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     def command(
         self, plan: str, verdicts: tuple[Verdict, ...], proposals: tuple[Proposal, ...] = ()
     ) -> Complete:
-        """The completion that it stands for, with its success predicates' verdicts."""
+        """The completion that it stands for; a failure has no verdicts of success predicates."""
         return Complete(
             plan=plan,
             execution_id=self.execution_id,
@@ -66,7 +66,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
             records=self.records,
             trace=self.trace,
             duration_ms=self.duration_ms,
-            verdicts=verdicts,
+            verdicts=verdicts if self.outcome == "succeeded" else (),
             proposals=proposals,
         )
 

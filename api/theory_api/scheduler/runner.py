@@ -348,8 +348,6 @@ class Runner:
         proposals: tuple[cmd.Proposal, ...] = ()
         if all(verdict.verdict == "true" for verdict in verdicts):
             note, proposals = await self._proposing.judge(state, attempt, note)
-        if note.outcome != "succeeded":
-            verdicts = ()
         answer = await self._writer.submit(note.command(state.plan, verdicts, proposals))
         return note, not answer.stale
 
