@@ -30,6 +30,9 @@ log = structlog.get_logger(__name__)
 BATCH: Final = 256
 """Commands decided and committed together."""
 
+_STEPS_AWAY: Final = 3
+"""Turns of the loop in which a commit gets to its store, before the next batch is decided."""
+
 LOST: Final = frozenset({"ERR_NOT_WRITER", "ERR_CONFLICT", "ERR_CHAIN_BROKEN"})
 """Failures of a commit that mean: somebody else writes here. The writer stops for good."""
 
@@ -226,6 +229,9 @@ class Writer:
             commit = asyncio.create_task(self._commit(batch))
             commit.add_done_callback(lambda _: self._arrived.set())
             self._flight = (batch, commit)
+            self._hand = []
+            for _ in range(_STEPS_AWAY):
+                await asyncio.sleep(0)
         self._hand = []
 
     async def _until_work(self) -> None:
