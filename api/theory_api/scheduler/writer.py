@@ -23,6 +23,7 @@ from theory_api.scheduler.answer import Answer, stamped
 from theory_api.scheduler.folding import Folded, Folding
 from theory_api.scheduler.plans import Plans, regression
 from theory_api.scheduler.sealing import seal
+from theory_api.scheduler.turns import Turn
 from theory_core import TheoryError
 
 log = structlog.get_logger(__name__)
@@ -231,7 +232,7 @@ class Writer:
             self._flight = (batch, commit)
             self._hand = []
             for _ in range(_STEPS_AWAY):
-                await asyncio.sleep(0)
+                await Turn()
         self._hand = []
 
     async def _until_work(self) -> None:
