@@ -111,6 +111,7 @@ class Engine:
         self._loop.add_done_callback(self._loop_ended)
         recovery = Recovery(context, writer, runner, attaching=self._admitting)
         self._recovery = recovery
+        runner.overlooked = recovery.again
         await self._load(folding, writer)
         for plan in writer.plans.folded.values():
             recovery.take(plan.state)

@@ -46,6 +46,7 @@ class Recovery:
         self._attaching = attaching
         self._left: dict[tuple[str, str], Attempting] = {}
         self._noted: frozenset[str] = frozenset()
+        self._news = asyncio.Event()
         self.looked = asyncio.Event()
         """Set once every open execution was looked at."""
 
@@ -66,8 +67,17 @@ class Recovery:
                 self._runner.delay(state.plan, name, state.transitions[name].delay_ms)
         self._runner.touch(state.plan)
 
+    def again(self, state: PlanState, attempt: Attempting) -> None:
+        """Take up an execution of an earlier owner that is open after all.
+
+        Law: what was decided on a state ahead of the store is open again if that commit fails.
+        """
+        if (state.plan, attempt.execution_id) not in self._left:
+            self._left[state.plan, attempt.execution_id] = attempt
+            self._news.set()
+
     async def run(self) -> None:
-        """Decide about all of them, many at once, until none is left; then clean up behind them."""
+        """Decide about all of them, many at once; clean up behind them, and go on if more come."""
         pause, tidied = self._context.pace.poll_s, False
         while self._writer.lost is None:
             try:
@@ -81,7 +91,10 @@ class Recovery:
                 log.warning("recovery.waits", code=error.code, reason=error.message)
             self.looked.set()
             if tidied and not self._left:
-                return
+                self._news.clear()
+                await self._news.wait()
+                pause = self._context.pace.poll_s
+                continue
             await self._context.clock.sleep(pause)
             pause = min(2 * pause, LONGEST_S)
 

@@ -69,6 +69,7 @@ class Runner:
         self._proposing = Proposing(context)
         self.failed: Callable[[BaseException], None] = lambda _error: None
         self.entitled: Callable[[], bool] = lambda: True
+        self.overlooked: Callable[[PlanState, Attempting], None] = lambda _state, _attempt: None
 
     # -- what the engine calls --------------------------------------------------------------
 
@@ -201,9 +202,10 @@ class Runner:
         Law: an admission that a later owner made is not this one's to start.
         """
         doubtful, desk.doubtful = desk.doubtful, set()
-        for name in sorted(doubtful & state.open.keys()):
-            mine = state.open[name].epoch == self._writer.epoch
-            if mine and name not in self._running:
+        for name, attempt in sorted(state.open.items()):
+            if attempt.epoch != self._writer.epoch and name not in self.running:
+                self.overlooked(state, attempt)
+            elif name in doubtful and name not in self._running:
                 self.begin(state, name)
         if state.cancel is not None:
             for name in sorted(self._running & state.open.keys()):
