@@ -20,12 +20,17 @@ LEAN: Final = ROOT / "processors" / "media" / "shotlist" / "1" / "requirements.t
 """The lock of a processor that needs the runtime alone."""
 
 
+def address() -> str:
+    """Where this machine's engine listens, as the environment says; empty for the usual socket."""
+    return os.environ.get("DOCKER_HOST", "")
+
+
 def connected() -> Any:  # noqa: ANN401 - the SDK's client
     """A client of the engine; skipped loudly where none answers, but never in CI."""
     import docker  # noqa: PLC0415 - only these tests need it
 
     try:
-        knock(os.environ.get("DOCKER_HOST", ""))
+        knock(address())
     except OSError as error:
         if os.environ.get("CI"):
             pytest.fail(f"no Docker engine answers, and .ci/run starts one: {error}")

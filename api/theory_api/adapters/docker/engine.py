@@ -60,8 +60,8 @@ class Ended:
 class Engine:
     """One engine. Nothing is imported and nothing connected before the first call.
 
-    `host` is its address, empty for the environment's own; raises `TheoryError` `ERR_DOCKER` from
-    every method when there is no answer or a refusal.
+    `host` is its address, empty for the socket where an engine usually listens (`USUAL`); raises
+    `TheoryError` `ERR_DOCKER` from every method when there is no answer or a refusal.
     """
 
     def __init__(self, host: str = "") -> None:

@@ -23,7 +23,7 @@ from theory_api.adapters.run_v1.places import home_name, runtime_root
 from theory_api.delivery.snapshot import load_registry
 from theory_api.domain.registry import RegistrySnapshot
 from theory_api.ports.intake import InputArtifact
-from theory_api.tests.engine import LEAN, ROOT, connected, image, left, repository_of
+from theory_api.tests.engine import LEAN, ROOT, address, connected, image, left, repository_of
 from theory_core import canonicalize, digest, loads_strict
 
 FIXTURES = ROOT / "processors" / "runtime" / "theory_runtime" / "tests" / "fixtures"
@@ -188,7 +188,7 @@ def short() -> Iterator[Path]:
 
 def adapter_of(short: Path, intakes: MemoryIntakes, secrets: dict[str, str]) -> LocalWsAdapter:
     """An adapter as wiring makes one."""
-    engine = Engine()
+    engine = Engine(address())
     return LocalWsAdapter(
         engine=engine,
         images=Images(engine, registry="", platform=ARCH),

@@ -23,7 +23,7 @@ from theory_api.adapters.memory.artifacts import MemoryArtifacts
 from theory_api.adapters.memory.intakes import MemoryIntakes
 from theory_api.adapters.run_v1.places import home_name
 from theory_api.ports.adapter import Measurement
-from theory_api.tests.engine import left
+from theory_api.tests.engine import address, left
 from theory_core import TheoryError
 
 pytestmark = pytest.mark.timeout(120)
@@ -81,7 +81,7 @@ async def test_every_network_that_was_asked_for_at_once_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(egress, "NETWORK", "theory-test-egress")
-    engine = Engine()
+    engine = Engine(address())
     try:
         found = await asyncio.gather(*(Egress(engine).network() for _ in range(6)))
         there = {network.id for network in client.networks.list(names=["^theory-test-egress$"])}
