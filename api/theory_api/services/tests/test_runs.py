@@ -151,6 +151,16 @@ async def test_what_a_run_proposed_does_not_answer_for_it(monkeypatch: pytest.Mo
         assert (await run(home, named)).envelope == first.envelope
 
 
+async def test_a_run_that_writes_what_its_spec_does_not_declare_has_failed() -> None:
+    script = Script(outputs={"outputs/said.txt": b"", "outputs/unsaid.bin": b"more"})
+    async with house(script) as home:
+        outcome = await run(home)
+        error = error_of(outcome)
+        assert error["code"] == "ERR_ADAPTER_INVOCATION"
+        assert "declares no output outputs/unsaid.bin as text/plain" in error["message"]
+        assert (await home.queries.show(outcome.plan)).outputs == []
+
+
 async def test_a_cancelled_run_says_so() -> None:
     async with house(Script(gate=asyncio.Event())) as home:
         running = asyncio.create_task(run(home, dataclasses.replace(REQUEST, execution_id="mine")))
