@@ -18,6 +18,7 @@ _FALSE: Final = frozenset({"", "0", "false", "no", "off"})
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _PORT_MOST: Final = 65_535
 _UNTOLD: Final = frozenset({"environment", "modal_key", "modal_secret"})
+_PLATFORMS: Final = ("amd64", "arm64")
 _LANES: Final = ("build", "dev", "staging", "main")
 
 VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
@@ -28,6 +29,7 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "log_level": ("THEORY_LOG", "debug, info, warning or error"),
     "lane": ("THEORY_LANE", "lane of one-shot runs: build, dev, staging or main"),
+    "platform": ("THEORY_PLATFORM", "amd64 or arm64: what runs are for; default this machine's"),
     "run_target": ("RUN_TARGET", "default of --adapter; process"),
     "docker_host": ("DOCKER_HOST", "address of the Docker engine of this machine"),
     "image_registry": ("THEORY_IMAGE_REGISTRY", "host that pinned images are pulled from"),
@@ -179,7 +181,7 @@ def read(
         parallel=_count("parallel", told("parallel", "4")),
         shards=_count("shards", told("shards", "8")),
         ledger_heads=_file(told("ledger_heads", "")),
-        platform=_platform(platform.machine()),
+        platform=_platform(told("platform", "")),
         modal_key=told("modal_key", ""),
         modal_secret=told("modal_secret", ""),
         environment=dict(environ),
@@ -266,5 +268,8 @@ def _wrong(name: str, rule: str) -> TheoryError:
     return TheoryError("ERR_INPUTS", f"{variable} {rule}", {"variable": variable})
 
 
-def _platform(machine: str) -> str:
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine.lower(), machine.lower())
+def _platform(told: str) -> str:
+    if told:
+        return _one_of("platform", told, _PLATFORMS)
+    machine = platform.machine().lower()
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)

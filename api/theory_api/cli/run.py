@@ -17,7 +17,7 @@ from theory_api.cli.copying import Copied, copy_below, shown
 from theory_api.cli.failures import FAILED, report
 from theory_api.cli.loop import InterruptedByUser
 from theory_api.cli.loop import run as run_loop
-from theory_api.cli.options import Told, shared, told
+from theory_api.cli.options import Told, setting, shared, told
 from theory_api.cli.session import engine, follow
 from theory_core import TheoryError, error_envelope, expand_prefix, is_name
 
@@ -75,6 +75,7 @@ class Asked:
     type=click.IntRange(1, 86_400),
     help="Stop the run after this long; the processor's own limit by default.",
 )
+@setting("platform", metavar="amd64|arm64")
 @click.option("--out", metavar="DIR", help="Copy the outputs into a folder of this machine.")
 @click.option("--build", is_flag=True, help="Build the image first; lane build, adapter local.")
 @told

@@ -64,7 +64,10 @@ class SecretNames(Value, frozen=True):
 
 
 class DeclaredOutput(Value, frozen=True):
-    """A path below the write prefix that a run writes; a prefix if it ends in `/`."""
+    """A path below the write prefix that a run may write, and what it holds.
+
+    A prefix if it ends in `/`; `*` stands for any characters of one segment.
+    """
 
     path: str
     mime: str
@@ -169,6 +172,21 @@ class ProcessorSpec:
     def outputs(self) -> tuple[DeclaredOutput, ...]:
         """What a run declares to write."""
         return self.document.outputs
+
+    @cached_property
+    def _declared(self) -> Mapping[str, re.Pattern[str]]:
+        """Mime -> the paths that may have it."""
+        paths: dict[str, list[str]] = {}
+        for output in self.document.outputs:
+            pattern = "[^/]*".join(re.escape(part) for part in output.path.split("*"))
+            below = ".+" if output.path.endswith("/") else ""
+            paths.setdefault(output.mime, []).append(pattern + below)
+        return {mime: re.compile("|".join(allowed)) for mime, allowed in paths.items()}
+
+    def declares(self, relpath: str, mime: str) -> bool:
+        """Whether a run may write this output, e.g. `outputs/frames/0001.png` as `image/png`."""
+        allowed = self._declared.get(mime)
+        return allowed is not None and allowed.fullmatch(relpath) is not None
 
     @property
     def network(self) -> Literal["none", "egress"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -112,11 +112,15 @@ def unstarted(name: str, error: Fault) -> Note:
 
 
 def check_outputs(
-    envelope: Mapping[str, Any], received: Sequence[Received], write_prefix: str
+    envelope: Mapping[str, Any],
+    received: Sequence[Received],
+    write_prefix: str,
+    declares: Callable[[str, str], bool],
 ) -> tuple[Output, ...]:
     """The outputs, if envelope, index and what really arrived agree; their cids are ours.
 
-    Raises `TheoryError` `ERR_ADAPTER_INVOCATION`.
+    Law: what the registry does not declare is no output. Raises `TheoryError`
+    `ERR_ADAPTER_INVOCATION`.
     """
     if envelope["index_path"] != write_prefix + INDEX:
         raise _invocation("invalid index_path root")
@@ -134,6 +138,10 @@ def check_outputs(
     stated.sort(key=lambda entry: str(entry["path"]).encode())
     if [dict(entry) for entry in envelope["outputs"]] != stated:
         raise _invocation("the envelope's outputs are not those that arrived")
+    for item in received:
+        if item.relpath.startswith("outputs/") and not declares(item.relpath, item.mime):
+            shown = f"{item.relpath[:256]} as {item.mime[:64]}"
+            raise _invocation(f"the registry declares no output {shown}")
     index = arrived.get(INDEX)
     if index is None or index.cid != digest(canonicalize({"outputs": stated})):
         raise _invocation("the index is not the one of the outputs that arrived")

@@ -58,7 +58,9 @@ async def reckon(context: Context, job: Order, back: Returned) -> Note:
     try:
         check_name(back.envelope, job.execution_id)
         if error is None:
-            outputs = check_outputs(back.envelope, back.received, job.attempt.write_prefix)
+            outputs = check_outputs(
+                back.envelope, back.received, job.attempt.write_prefix, job.spec.declares
+            )
         reported, receipt = await _receipt(context, job, back, error)
     except _RefusedReceiptError as lie:
         error, outputs, reported = fault(lie.refusal), (), _above(job, lie.usage)

@@ -13,6 +13,7 @@ from theory_api.domain.values import Mode
 from theory_api.ports.artifacts import ArtifactStore
 from theory_api.ports.registry import Snapshots
 from theory_api.ports.truth import ReadModel
+from theory_api.scheduler.proposing import AGAIN
 from theory_api.services.plans import Attachment, PlanCommands
 from theory_api.services.queries import Queries
 from theory_core import TheoryError, error_envelope, is_name, loads_strict
@@ -27,6 +28,12 @@ _LONGEST_REASON: Final = 768
 """Characters of a refusal's message that its envelope repeats."""
 
 _POLICY: Final = "default@1"
+
+_COSTS: Final = ("usd_micro", "tokens", "gpu_ms")
+"""Dimensions that somebody pays for by the unit."""
+
+_OWN: Final = frozenset({RUN, RUN + AGAIN})
+"""Transitions of an implicit plan that are the run itself, not what it proposed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,10 +122,14 @@ class Runs:
             raise TheoryError("ERR_INPUTS", message, {"reason": "execution_id"})
 
     def _document(self, request: RunRequest, plan: str) -> dict[str, Any]:
-        """The implicit plan: its budget holds every attempt that the policy allows."""
+        """The implicit plan, under the budget of the default policy.
+
+        Law: what costs and is not estimated is limited to nothing; a run that uses it all the same
+        breaches its plan.
+        """
         snapshot = self._snapshots.current
         spec = snapshot.processor(request.ref)
-        attempts = snapshot.policy(_POLICY).retry.max_attempts
+        allowed = snapshot.policy_spec(_POLICY).budget
         params = request.inputs
         if set(params) == {"schema", "params"} and params["schema"] == "v1":
             params = params["params"]
@@ -141,24 +152,30 @@ class Runs:
             "plan": plan,
             "lane": request.lane,
             "policy": _POLICY,
-            "budget": {name: amount * attempts for name, amount in spec.estimate.items()},
+            "budget": dict.fromkeys(_COSTS, 0)
+            | {name: allowed[name] for name in spec.estimate if name in allowed},
             "transitions": {TRANSITION: transition},
         }
 
     async def _outcome(self, request: RunRequest, plan: str, ident: str) -> RunOutcome:
-        """The envelope of the newest attempt, or of the refusal that left none."""
+        """The envelope of the run's newest attempt, or of the refusal that left none.
+
+        Law: a run is a success if its plan is one: whatever it proposed belongs to it.
+        """
         view = await self._queries.show(plan)
-        attempts = await self._read.executions(plan)
-        newest = max(attempts, key=lambda row: row.attempt).envelope if attempts else None
+        own = [row for row in await self._read.executions(plan) if row.transition in _OWN]
+        newest = max(own, key=lambda row: (row.transition, row.attempt)).envelope if own else None
+        error = TheoryError("ERR_CANCELLED", "the run was cancelled", {})
+        if view.error is not None:
+            error = TheoryError(view.error.code, view.error.message, dict(view.error.detail))
         if not newest:
-            error = TheoryError("ERR_CANCELLED", "the run was cancelled", {})
-            if view.error is not None:
-                error = TheoryError(view.error.code, view.error.message, dict(view.error.detail))
             return self._refused(request, plan, ident, error)
         envelope = await self._artifacts.get(newest)
         stored: Any = loads_strict(envelope)
         if stored["status"] == "success":
-            return RunOutcome(plan, envelope, "success")
+            if view.status == "completed":
+                return RunOutcome(plan, envelope, "success")
+            return self._refused(request, plan, ident, error)
         stated = stored["error"]
         return RunOutcome(
             plan, envelope, "error", TheoryError(stated["code"], stated["message"], {})

@@ -238,3 +238,35 @@ def test_an_image_is_pinned_by_lane_and_platform_and_lane_build_needs_none() -> 
     for ref, lane in (("demo/echo@1", "dev"), ("demo/strict@1", "main")):
         with pytest.raises(TheoryError, match=r"ERR_IMAGE_UNPINNED.*image not pinned"):
             registry.pin(ref, lane=lane, platform="amd64")
+
+
+@pytest.mark.parametrize(
+    ("relpath", "mime", "declared"),
+    [
+        ("outputs/a.json", "application/json", True),
+        ("outputs/a.json", "text/plain", False),
+        ("outputs/aXjson", "application/json", False),
+        ("outputs/a.json.txt", "application/json", False),
+        ("outputs/frames/0001.png", "image/png", True),
+        ("outputs/frames/more/0001.png", "image/png", True),
+        ("outputs/frames/", "image/png", False),
+        ("outputs/framesX", "image/png", False),
+        ("outputs/one.txt", "text/plain", True),
+        ("outputs/.txt", "text/plain", True),
+        ("outputs/below/one.txt", "text/plain", False),
+        ("outputs/one.txt", "text/plain; charset=utf-8", False),
+    ],
+)
+def test_an_output_is_declared_by_path_prefix_or_star_with_its_mime(
+    relpath: str, mime: str, *, declared: bool
+) -> None:
+    document = contents()
+    document["processors"]["llm/writer@1"] = PROCESSOR | {
+        "outputs": [
+            {"path": "outputs/a.json", "mime": "application/json"},
+            {"path": "outputs/frames/", "mime": "image/png"},
+            {"path": "outputs/*.txt", "mime": "text/plain"},
+        ]
+    }
+    spec = RegistrySnapshot.from_document(canonicalize(document)).processor("llm/writer@1")
+    assert spec.declares(relpath, mime) is declared

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from theory_api.adapters.memory.artifacts import MemoryArtifacts
@@ -17,6 +18,7 @@ from theory_api.adapters.memory.truth import MemoryDatabase, MemoryTruth
 from theory_api.adapters.system.clock import SystemClock
 from theory_api.delivery.pinned import PinnedSnapshots
 from theory_api.delivery.snapshot import load_registry
+from theory_api.domain.registry import RegistrySnapshot
 from theory_api.ports.adapter import FrameSink, Measurement, Standing
 from theory_api.scheduler.context import Context, Pace
 from theory_api.scheduler.engine import Engine
@@ -45,6 +47,7 @@ class Script:
 
     outputs: Mapping[str, bytes] = field(default_factory=lambda: {"outputs/a.txt": b"hello"})
     fails: str | None = None
+    usage: Mapping[str, int] = field(default_factory=lambda: {"tokens": 7, "usd_micro": 3})
     gate: asyncio.Event | None = None
     """Runs wait for it, where there is one; a cancelled run waits no longer."""
 
@@ -116,7 +119,7 @@ class ScriptedAdapter:
             "written_by": "processor",
             "timestamp_utc": "2026-01-01T00:00:00.000000Z",
             "duration_ms": 1,
-            "usage": {"tokens": 7, "usd_micro": 3},
+            "usage": dict(self.script.usage),
         }
         body = canonicalize(receipt)
         await self._intakes.put(ident, "receipt.json", _once(body), mime="application/json")
@@ -173,13 +176,22 @@ class House:
         return plan
 
 
+@cache
+def registry() -> RegistrySnapshot:
+    """The shipped registry, where `REF` writes texts of any name."""
+    document: Any = loads_strict(load_registry(assets("registry")).document)
+    written = {"path": "outputs/*.txt", "mime": "text/plain"}
+    document["processors"][REF]["outputs"] = [written]
+    return RegistrySnapshot.from_document(canonicalize(document))
+
+
 @contextlib.asynccontextmanager
 async def house(script: Script | None = None, *, ci: bool = False) -> AsyncIterator[House]:
     """A running control plane for the length of a `with`."""
     artifacts, database = MemoryArtifacts(), MemoryDatabase()
     read, intakes = MemoryReads(database), MemoryIntakes(artifacts)
     adapter = ScriptedAdapter(intakes, script or Script())
-    snapshots = PinnedSnapshots(artifacts, load_registry(assets("registry")))
+    snapshots = PinnedSnapshots(artifacts, registry())
     context = Context(
         world=read,
         artifacts=artifacts,

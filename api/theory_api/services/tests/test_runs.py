@@ -4,12 +4,14 @@ import asyncio
 import dataclasses
 from typing import Any
 
+import msgspec
 import pytest
 
 from theory_api.ports.truth import ExecutionRow
 from theory_api.services.plans import Attachment
 from theory_api.services.runs import RunOutcome, RunRequest
 from theory_api.services.tests.house import PARAMS, REF, House, Script, house
+from theory_api.services.views import ErrorView, PlanView
 from theory_core import TheoryError, loads_strict, validate_envelope
 
 REQUEST = RunRequest(ref=REF, inputs=PARAMS)
@@ -103,6 +105,60 @@ async def test_a_run_that_fails_answers_its_own_error_envelope() -> None:
         outcome = await run(home)
         assert error_of(outcome)["code"] == "ERR_OOM"
         assert (await home.queries.show(outcome.plan)).status == "failed"
+
+
+@pytest.mark.parametrize("dimension", ["usd_micro", "tokens", "gpu_ms"])
+async def test_a_run_that_reports_more_than_the_default_policy_allows_has_failed(
+    dimension: str,
+) -> None:
+    async with house(Script(usage={dimension: 10**9})) as home:
+        outcome = await run(home)
+        assert error_of(outcome)["code"] == "ERR_BUDGET_EXCEEDED"
+        view = await home.queries.show(outcome.plan)
+        assert view.status == "failed"
+        assert {line.dimension: line.spent for line in view.budget}[dimension] == 10**9
+        verdict = await home.ledgers.verify(outcome.plan, laws=True)
+        assert verdict.fault is None
+
+
+async def test_a_run_whose_plan_failed_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with house() as home:
+        named = dataclasses.replace(REQUEST, execution_id="mine")
+        first = await run(home, named)
+        show = home.queries.show
+        broke = ErrorView(code="ERR_NOT_FOUND", message="no processor a/b@1", detail={})
+
+        async def failed(plan: str) -> PlanView:
+            return msgspec.structs.replace(await show(plan), status="failed", error=broke)
+
+        monkeypatch.setattr(home.runs._queries, "show", failed)
+        assert first.status == "success"
+        assert error_of(await run(home, named))["code"] == "ERR_NOT_FOUND"
+
+
+async def test_what_a_run_proposed_does_not_answer_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with house() as home:
+        named = dataclasses.replace(REQUEST, execution_id="mine")
+        first = await run(home, named)
+        (row,) = await home.read.executions(first.plan)
+        child = dataclasses.replace(row, transition="child", attempt=7, envelope=None)
+
+        async def executions(_plan: str) -> list[ExecutionRow]:
+            return [row, child]
+
+        monkeypatch.setattr(home.read, "executions", executions)
+        monkeypatch.setattr(home.runs, "_read", home.read)
+        assert (await run(home, named)).envelope == first.envelope
+
+
+async def test_a_run_that_writes_what_its_spec_does_not_declare_has_failed() -> None:
+    script = Script(outputs={"outputs/said.txt": b"", "outputs/unsaid.bin": b"more"})
+    async with house(script) as home:
+        outcome = await run(home)
+        error = error_of(outcome)
+        assert error["code"] == "ERR_ADAPTER_INVOCATION"
+        assert "declares no output outputs/unsaid.bin as text/plain" in error["message"]
+        assert (await home.queries.show(outcome.plan)).outputs == []
 
 
 async def test_a_cancelled_run_says_so() -> None:
