@@ -1,12 +1,18 @@
-"""`theory image …`: the images that processors run in."""
+"""`theory image …`: the images that processors run in, built here and taken to a registry."""
 
 from __future__ import annotations
 
 import rich_click as click
 
-from theory_api.cli import tables
+from theory_api.cli import registry, tables
 from theory_api.cli.loop import run
 from theory_api.cli.options import Told, shared, told
+from theory_api.delivery.pins import PLATFORMS
+from theory_api.delivery.snapshot import ENVIRONMENTS
+
+PLATFORM = click.option(
+    "--platform", type=click.Choice(PLATFORMS), help="Which machines; default this one's."
+)
 
 
 @click.group()
@@ -43,6 +49,58 @@ def build(given: Told, ref: str, mode: str) -> int:
             tables.as_json({**facts, "file": str(built.file)})
         else:
             click.echo(f"{built.reference}  {built.image_id}")
+        return 0
+
+    return run(work())
+
+
+@image.command()
+@shared
+@click.argument("ref", metavar="NS/NAME@N")
+@PLATFORM
+@told
+def push(given: Told, ref: str, platform: str | None) -> int:
+    """Take the image that was built last to the registry, and print the digest it has there.
+
+    The registry is THEORY_IMAGE_REGISTRY; who you are to it is said by `docker login`.
+    """
+    from theory_api.wiring.containers import containers  # noqa: PLC0415 - as above
+
+    settings = given.settings()
+
+    async def work() -> int:
+        async with containers(settings) as here:
+            pushed = await here.push(ref, platform=platform or "")
+        if given.json:
+            tables.as_json(pushed)
+        else:
+            click.echo(pushed.reference)
+        return 0
+
+    return run(work())
+
+
+@image.command()
+@shared
+@click.argument("ref", metavar="NS/NAME@N")
+@click.option("--lane", type=click.Choice(ENVIRONMENTS), required=True, help="Whose pins.")
+@PLATFORM
+@told
+def publish(given: Told, ref: str, lane: str, platform: str | None) -> int:
+    """Build an image that serves both modes, push it, and pin its digest in a lane.
+
+    The lane stays as it was unless all of it came about.
+    """
+    from theory_api.wiring.containers import containers  # noqa: PLC0415 - as above
+
+    settings = given.settings()
+
+    async def work() -> int:
+        async with containers(settings) as here:
+            pushed, pinned = await here.publish(
+                ref, lane=lane, platform=platform or "", on_progress=_say
+            )
+        registry.show(given, pinned, image_id=pushed.image_id, reference=pushed.reference)
         return 0
 
     return run(work())

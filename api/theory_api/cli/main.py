@@ -19,6 +19,7 @@ from theory_api.cli import (
     modal,
     plan,
     receipt,
+    registry,
     run,
     scaffold,
     serve,
@@ -59,6 +60,7 @@ theory.add_command(ledger.ledger)
 theory.add_command(artifact.artifact)
 theory.add_command(receipt.receipt)
 theory.add_command(image.image)
+theory.add_command(registry.registry)
 theory.add_command(local.local)
 theory.add_command(modal.modal)
 theory.add_command(serve.serve)

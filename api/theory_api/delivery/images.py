@@ -174,7 +174,8 @@ class Builder:
 
     def _site(self, source: Source, on_progress: Progress) -> Path:
         """What the processor imports: its locked requirements, then our two wheels."""
-        lock, wheels = source.lock(), [_wheel(self._wheels, name) for name in WHEELS]
+        machine = _MACHINES[self._platform]
+        lock, wheels = source.lock(), [_wheel(self._wheels, name, machine) for name in WHEELS]
         facts = {
             "lock": digest(lock.read_bytes()),
             "wheels": [digest_file(wheel) for wheel in wheels],
@@ -289,10 +290,13 @@ def _key(facts: dict[str, Any]) -> str:
     return digest(canonicalize(facts)).removeprefix("b3:")[:32]
 
 
-def _wheel(folder: Path, name: str) -> Path:
-    found = sorted(folder.glob(f"{name}-*.whl"))
+def _wheel(folder: Path, name: str, machine: str) -> Path:
+    """The wheel for a machine, or for all; a folder may hold those of several."""
+    ends = (f"_{machine}.whl", "-any.whl")
+    found = sorted(file for file in folder.glob(f"{name}-*.whl") if file.name.endswith(ends))
     if len(found) != 1:
-        raise _unavailable(f"{len(found)} wheels of {name} where one is expected: run `make setup`")
+        sentence = f"{len(found)} wheels of {name} for {machine} where one is expected"
+        raise _unavailable(f"{sentence}: run `make setup`, or name their folder (THEORY_WHEELS)")
     return found[0]
 
 

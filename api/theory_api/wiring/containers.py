@@ -14,9 +14,11 @@ from theory_api.adapters.docker.warm import Kind, Pool, pool
 from theory_api.adapters.process import folder_resolver
 from theory_api.adapters.run_v1.health import HealthPace
 from theory_api.delivery.images import Archive, Builder, Source
+from theory_api.delivery.pins import Pinned, pin
 from theory_api.delivery.snapshot import load_registry
-from theory_api.settings import Settings
+from theory_api.settings import VARIABLES, Settings
 from theory_api.wiring import start_logging
+from theory_core import TheoryError
 
 Progress = Callable[[str], None]
 
@@ -33,6 +35,18 @@ class Waiting:
     busy: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """An image as a registry has it."""
+
+    ref: str
+    platform: str
+    image_id: str
+    digest: str
+    reference: str
+    """`host/repository@sha256:…`: how it is pulled."""
+
+
 class Containers:
     """What the command line does with the engine; every method raises `ERR_DOCKER` without one."""
 
@@ -41,21 +55,65 @@ class Containers:
         self._engine = engine
         self._waiting = waiting
 
-    async def build(self, ref: str, *, mode: str, on_progress: Progress) -> Archive:
+    async def build(
+        self, ref: str, *, mode: str, on_progress: Progress, platform: str = ""
+    ) -> Archive:
         """Build the image of a processor from its source and have the engine take it in.
 
-        Raises `TheoryError`: `ERR_NOT_FOUND`, `ERR_UNAVAILABLE`, `ERR_STORAGE`.
+        It is for this machine, or for another `platform`. Raises `TheoryError`: `ERR_NOT_FOUND`,
+        `ERR_UNAVAILABLE`, `ERR_STORAGE`.
         """
         settings = self._settings
         spec = load_registry(settings.registry).processor(ref)
         source = Source(ref, folder_resolver(settings.processors)(ref), spec.image, mode)
-        builder = Builder(settings.cache, settings.wheels, platform=settings.platform)
+        where = platform or settings.platform
+        builder = Builder(settings.cache, settings.wheels, platform=where)
         archive = await asyncio.to_thread(builder.build, source, on_progress)
         found = await self._engine.image(archive.reference)
         if found is None or found.id != archive.image_id:
             on_progress(f"Loading the image of {ref}")
             await self._engine.load(archive.file)
         return archive
+
+    async def push(self, ref: str, *, platform: str = "") -> Pushed:
+        """Take what was built last of a processor to the registry of images.
+
+        Raises `TheoryError`: `ERR_INPUTS` (no registry is named), `ERR_NOT_FOUND`,
+        `ERR_IMAGE_NOT_FOUND`, `ERR_REGISTRY_MISMATCH` (it was built for another platform, or is
+        another image there), `ERR_UPLOAD`.
+        """
+        settings = self._settings
+        where = platform or settings.platform
+        repository = load_registry(settings.registry).processor(ref).image
+        if not settings.image_registry and "." not in repository.partition("/")[0]:
+            variable, meaning = VARIABLES["image_registry"]
+            message = f"invalid inputs payload: {variable} is not set: {meaning}"
+            raise TheoryError("ERR_INPUTS", message, {"variable": variable})
+        images = Images(self._engine, registry=settings.image_registry, platform=where)
+        pushed = await images.push(repository, await images.choose(repository, None))
+        place = images.place(repository)
+        return Pushed(ref, where, pushed.id, str(pushed.digest), f"{place}@{pushed.digest}")
+
+    async def publish(
+        self, ref: str, *, lane: str, on_progress: Progress, platform: str = ""
+    ) -> tuple[Pushed, Pinned]:
+        """Build an image for both modes, push it, and pin what the registry has.
+
+        Law: the pin comes last; whatever fails before leaves the lane as it was. Raises
+        `TheoryError` as `build`, `push` and `theory_api.delivery.pins.pin`.
+        """
+        await self.build(ref, mode="real", on_progress=on_progress, platform=platform)
+        on_progress(f"Pushing the image of {ref}")
+        pushed = await self.push(ref, platform=platform)
+        pinned = await asyncio.to_thread(
+            pin,
+            self._settings.registry,
+            ref,
+            lane=lane,
+            platform=pushed.platform,
+            digest=pushed.digest,
+        )
+        return pushed, pinned
 
     async def start(self, ref: str) -> list[str]:
         """Start as many containers as the processor declares at once; those there are count.

@@ -11,6 +11,8 @@ from theory_core import TheoryError
 
 BUILT: Final = "build"
 """The tag of what was built here last; it is resolved to an image id before anything runs."""
+TAG_LENGTH: Final = 32
+"""Characters of an image id that a pushed image is tagged with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Images:
         return known
 
     async def _find(self, repository: str, expected: str) -> Chosen:
-        place = f"{self._registry}/{repository}" if self._registry else repository
+        place = self.place(repository)
         found = await self._engine.image(f"{place}@{expected}")
         if found is None:
             await self._engine.pull(place, expected)
@@ -66,6 +68,25 @@ class Images:
         if expected not in found.digests:
             raise coded("ERR_REGISTRY_MISMATCH", "image_digest")
         return Chosen(found.id, expected)
+
+    def place(self, repository: str) -> str:
+        """Where the images of a repository are had from."""
+        return f"{self._registry}/{repository}" if self._registry else repository
+
+    async def push(self, repository: str, built: Chosen) -> Chosen:
+        """Have the registry take what was built here, and answer it with its digest there.
+
+        Laws: the tag is the image id's, so no tag ever moves to another image; the digest counts
+        if the engine knows the same image by it. Raises `TheoryError` as `Engine.push`, and
+        `ERR_REGISTRY_MISMATCH`.
+        """
+        place = self.place(repository)
+        tag = built.id.removeprefix("sha256:")[:TAG_LENGTH]
+        digest = await self._engine.push(built.id, place, tag)
+        found = await self._engine.image(f"{place}@{digest}")
+        if found is None or found.id != built.id:
+            raise coded("ERR_REGISTRY_MISMATCH", "the registry has another image than was pushed")
+        return Chosen(built.id, digest)
 
     def forget(self, chosen: Chosen) -> None:
         """An image that was known is not there any more."""
