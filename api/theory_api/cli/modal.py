@@ -151,6 +151,39 @@ def verify_digest(given: Told, ref: str, lane: str | None) -> int:
     return run(work())
 
 
+@modal.command()
+@shared
+@LANE
+@click.option(
+    "--dry-run/--no-dry-run",
+    default=True,
+    show_default=True,
+    help="Only say what would be stopped; --no-dry-run stops it.",
+)
+@told
+def gc(given: Told, lane: str | None, dry_run: bool) -> int:
+    """Stop your apps that the registry does not know any more, and versions beside newer ones.
+
+    Apps of others, of other branches, and what Theory did not deploy are left alone. Whoever runs
+    in an app that is stopped is killed.
+    """
+    from theory_api.wiring.modal import delivery  # noqa: PLC0415 - as above
+
+    async def work() -> int:
+        async with delivery(given.settings(lane=lane)) as cloud:
+            found = await cloud.collect(dry_run=dry_run)
+        if given.json:
+            facts = [{"app": one.app, "ref": one.ref, "reason": one.reason} for one in found]
+            tables.as_json({"dry_run": dry_run, "apps": facts})
+        else:
+            does = "would stop" if dry_run else "stopped"
+            tables.say(tables.table([(does, one.app, one.reason) for one in found]))
+            click.echo(f"{len(found)} of your apps {'are' if len(found) != 1 else 'is'} stale")
+        return 0
+
+    return run(work())
+
+
 def _tell(given: Told, found: Deployed) -> None:
     if given.json:
         facts = {"app": found.app, "environment": found.environment, "urls": dict(found.urls)}

@@ -9,7 +9,7 @@ from typing import Any, Final
 import httpx
 import structlog
 
-from theory_api.domain.deployment import Deployment, deployment, function_of
+from theory_api.domain.deployment import Deployment, deployment, function_of, stale
 from theory_api.domain.processor import ProcessorSpec, env_fingerprint
 from theory_api.domain.registry import RegistrySnapshot
 from theory_api.ports.deployer import Deployed, Deployer
@@ -44,6 +44,15 @@ class Seen:
         return self.digest != self.pinned
 
 
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """An app that is not wanted any more."""
+
+    app: str
+    ref: str
+    reason: str
+
+
 class ModalDelivery:
     """What `theory modal` does, in one environment of the registry.
 
@@ -57,6 +66,7 @@ class ModalDelivery:
         *,
         environment: str,
         app: Callable[[str], str],
+        owner: str,
         headers: Mapping[str, str],
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
@@ -64,6 +74,7 @@ class ModalDelivery:
         self._snapshot = snapshot
         self._environment = environment
         self._app = app
+        self._owner = owner
         self._headers = dict(headers)
         self._transport = transport
 
@@ -86,6 +97,24 @@ class ModalDelivery:
         app = self._app(self._spec(ref).ref)
         await self._deployer.stop(app)
         return app
+
+    async def collect(self, *, dry_run: bool) -> tuple[Collected, ...]:
+        """Stop the apps of this owner that nothing here deploys any more, unless it is a rehearsal.
+
+        Law: `theory_api.domain.deployment.stale` alone says which. Raises `TheoryError` as
+        `Deployer`; what was stopped before that stays stopped.
+        """
+        apps = await self._deployer.standing()
+        found = stale(apps, self._snapshot.processors, owner=self._owner)
+        for one, reason in () if dry_run else found:
+            log.info("modal.collect", app=one.app, processor_ref=one.ref, reason=reason)
+            try:
+                await self._deployer.stop(one.app)
+            except TheoryError as error:
+                # Somebody else stopped it in the meantime.
+                if error.code != "ERR_ENDPOINT_MISSING":
+                    raise
+        return tuple(Collected(one.app, one.ref, reason) for one, reason in found)
 
     def logs(self, ref: str, *, lines: int) -> AsyncIterator[str]:
         """The last lines that a processor's containers wrote."""
@@ -153,7 +182,8 @@ class ModalDelivery:
 
     def _wanted(self, ref: str) -> Deployment:
         digest = self._snapshot.pin(ref, lane=self._environment, platform=PLATFORM)
-        return deployment(self._spec(ref), app=self._app(ref), image_digest=digest)
+        spec, app = self._spec(ref), self._app(ref)
+        return deployment(spec, app=app, image_digest=digest, owner=self._owner)
 
     def _payload(self, spec: ProcessorSpec) -> dict[str, Any]:
         return {

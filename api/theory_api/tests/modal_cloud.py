@@ -68,6 +68,7 @@ class App:
     environment: str
     functions: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -226,6 +227,7 @@ async def app_create(cloud: ModalCloud, stream: Stream, request: Request) -> Non
         raise grpclib.GRPCError(grpclib.Status.NOT_FOUND, "no such environment")
     ident = cloud.ident("ap")
     cloud.apps[ident] = App(ident, request.description, request.environment_name)
+    cloud.apps[ident].tags = dict(request.tags)
     await stream.send_message(api_pb2.AppCreateResponse(app_id=ident, app_page_url="stand-in"))
 
 
@@ -259,6 +261,7 @@ async def app_publish(cloud: ModalCloud, stream: Stream, request: Request) -> No
     for ident in set(app.functions.values()) - set(request.function_ids.values()):
         await cloud.end(ident)
     app.name, app.functions = request.name, dict(request.function_ids)
+    app.tags = dict(request.tags)
     for ident in app.functions.values():
         await cloud.start(ident)
     await stream.send_message(api_pb2.AppPublishResponse(url=f"stand-in:{app.name}"))
@@ -271,6 +274,24 @@ async def app_stop(cloud: ModalCloud, stream: Stream, request: Request) -> None:
     for ident in app.functions.values():
         await cloud.end(ident)
     await stream.send_message(Empty())
+
+
+@rpc
+async def app_list(cloud: ModalCloud, stream: Stream, request: Request) -> None:
+    stopped, deployed = api_pb2.APP_STATE_STOPPED, api_pb2.APP_STATE_DEPLOYED
+    items = [
+        api_pb2.AppListResponse.AppListItem(
+            app_id=app.ident, name=app.name, state=stopped if app.stopped else deployed
+        )
+        for app in cloud.apps.values()
+        if app.environment == request.environment_name
+    ]
+    await stream.send_message(api_pb2.AppListResponse(apps=items))
+
+
+@rpc
+async def app_get_tags(cloud: ModalCloud, stream: Stream, request: Request) -> None:
+    await stream.send_message(api_pb2.AppGetTagsResponse(tags=cloud.apps[request.app_id].tags))
 
 
 @rpc

@@ -15,7 +15,7 @@ import pytest
 
 from theory_api.adapters.modal import app
 from theory_api.cli.tests.desk import Desk
-from theory_api.tests.modal_cloud import ModalCloud, modal_cloud
+from theory_api.tests.modal_cloud import App, ModalCloud, modal_cloud
 from theory_api.tests.transports import PROCESSORS, free_ports
 from theory_core import validate_envelope
 
@@ -148,6 +148,37 @@ def test_nothing_is_deployed_that_nobody_pinned(desk: Desk, modal: Running) -> N
     printed = desk.theory("modal", "deploy", "media/shotlist@1", "--json")
     assert (printed.code, printed.json["code"]) == (1, "ERR_IMAGE_UNPINNED")
     assert modal.cloud.calls == []
+
+
+def test_what_nothing_deploys_any_more_is_stopped_if_asked(
+    desk: Desk, modal: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = modal.cloud
+    for told in ({}, {"THEORY_MODAL_OWNER": "bob-main"}, {"THEORY_MODAL_OWNER": "", "CI": "true"}):
+        with monkeypatch.context() as patch:
+            for name, value in told.items():
+                patch.setenv(name, value)
+            assert desk.theory("modal", "deploy", REF).code == 0
+    foreign = App("ap-" + "0" * 22, "somebodys-app", "dev")
+    cloud.apps[foreign.ident] = foreign
+    kept = desk.theory("modal", "gc", "--no-dry-run", "--json")
+    assert (kept.code, kept.json) == (0, {"apps": [], "dry_run": False})
+
+    (modal.registry / "processors" / "llm" / "litellm" / "1.yaml").unlink()
+    for name in ("dev", "staging", "main"):
+        file = modal.registry / "pins" / f"{name}.yaml"
+        file.write_text("schema: theory.pins.v1\npins: {}\n", encoding="utf-8")
+    expected = {"app": "ada-main-llm-litellm-v1", "ref": REF, "reason": "not in the registry"}
+    rehearsed = desk.theory("modal", "gc", "--json")
+    assert rehearsed.json == {"apps": [expected], "dry_run": True}
+    assert cloud.app("ada-main-llm-litellm-v1", "dev") is not None
+    assert "would stop  ada-main-llm-litellm-v1" in desk.theory("modal", "gc").out
+    assert desk.theory("modal", "gc", "--lane", "main", "--json").json["apps"] == []
+    assert "stopped" in desk.theory("modal", "gc", "--no-dry-run").out
+    assert cloud.app("ada-main-llm-litellm-v1", "dev") is None
+    for other in ("bob-main-llm-litellm-v1", "llm-litellm-v1", "somebodys-app"):
+        assert cloud.app(other, "dev") is not None
+    assert desk.theory("modal", "gc", "--json").json["apps"] == []
 
 
 @pytest.mark.parametrize("adapter", ["modal", "modal-http"])
