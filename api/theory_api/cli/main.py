@@ -22,6 +22,7 @@ from theory_api.cli import (
     registry,
     run,
     scaffold,
+    secrets,
     serve,
 )
 from theory_api.cli.failures import FAILED, INTERRUPTED, USAGE, report
@@ -63,6 +64,7 @@ theory.add_command(image.image)
 theory.add_command(registry.registry)
 theory.add_command(local.local)
 theory.add_command(modal.modal)
+theory.add_command(secrets.secrets)
 theory.add_command(serve.serve)
 theory.add_command(conformance.conformance)
 theory.add_command(scaffold.scaffold)

@@ -341,11 +341,17 @@ async def mount_get_or_create(cloud: ModalCloud, stream: Stream, request: Reques
 
 @rpc
 async def secret_get_or_create(cloud: ModalCloud, stream: Stream, request: Request) -> None:
-    """Law: what a deployment sends of a secret is its name; its value is there already."""
-    if request.env_dict:
-        raise cloud.refuse("values of a secret in a deployment")
+    """Laws: what a deployment sends of a secret is its name; who makes one says that it is new."""
     key = (request.environment_name, request.deployment_name)
+    if key[0] not in cloud.environments:
+        raise grpclib.GRPCError(grpclib.Status.NOT_FOUND, "no such environment")
     held = cloud.secrets.get(key)
+    if request.object_creation_type == api_pb2.OBJECT_CREATION_TYPE_CREATE_FAIL_IF_EXISTS:
+        if held is not None:
+            raise grpclib.GRPCError(grpclib.Status.ALREADY_EXISTS, f"secret {key[1]} is there")
+        held = cloud.secrets[key] = dict(request.env_dict)
+    elif request.env_dict:
+        raise cloud.refuse("values of a secret in a deployment")
     if held is None:
         raise grpclib.GRPCError(grpclib.Status.NOT_FOUND, f"no secret {key[1]}")
     missing = set(request.required_keys) - set(held)
@@ -355,6 +361,13 @@ async def secret_get_or_create(cloud: ModalCloud, stream: Stream, request: Reque
     cloud._named[ident] = key
     metadata = api_pb2.SecretMetadata(name=key[1])
     await stream.send_message(api_pb2.SecretGetOrCreateResponse(secret_id=ident, metadata=metadata))
+
+
+@rpc
+async def secret_update(cloud: ModalCloud, stream: Stream, request: Request) -> None:
+    held = cloud.secrets[cloud._named[request.secret_id]]
+    held.update({update.key: update.value for update in request.updates})
+    await stream.send_message(Empty())
 
 
 def _handle(cloud: ModalCloud, ident: str, name: str, kind: int) -> Message:
