@@ -5,8 +5,8 @@ from __future__ import annotations
 import rich_click as click
 
 from theory_api.cli import registry, tables
-from theory_api.cli.loop import run
 from theory_api.cli.options import Told, shared, told
+from theory_api.cli.session import with_containers
 from theory_api.delivery.pins import PLATFORMS
 from theory_api.delivery.snapshot import ENVIRONMENTS
 
@@ -37,21 +37,15 @@ def build(given: Told, ref: str, mode: str) -> int:
 
     The same source, lock, wheels and base give the same image id.
     """
-    from theory_api.wiring.containers import containers  # noqa: PLC0415 - stores take a second
-
-    settings = given.settings()
-
-    async def work() -> int:
-        async with containers(settings) as here:
-            built = await here.build(ref, mode=mode, on_progress=_say)
-        if given.json:
-            facts = {"ref": ref, "image_id": built.image_id, "reference": built.reference}
-            tables.as_json({**facts, "file": str(built.file)})
-        else:
-            click.echo(f"{built.reference}  {built.image_id}")
-        return 0
-
-    return run(work())
+    built = with_containers(
+        given.settings(), lambda here: here.build(ref, mode=mode, on_progress=_say)
+    )
+    if given.json:
+        facts = {"ref": ref, "image_id": built.image_id, "reference": built.reference}
+        tables.as_json({**facts, "file": str(built.file)})
+    else:
+        click.echo(f"{built.reference}  {built.image_id}")
+    return 0
 
 
 @image.command()
@@ -64,20 +58,12 @@ def push(given: Told, ref: str, platform: str | None) -> int:
 
     The registry is THEORY_IMAGE_REGISTRY; who you are to it is said by `docker login`.
     """
-    from theory_api.wiring.containers import containers  # noqa: PLC0415 - as above
-
-    settings = given.settings()
-
-    async def work() -> int:
-        async with containers(settings) as here:
-            pushed = await here.push(ref, platform=platform or "")
-        if given.json:
-            tables.as_json(pushed)
-        else:
-            click.echo(pushed.reference)
-        return 0
-
-    return run(work())
+    pushed = with_containers(given.settings(), lambda here: here.push(ref, platform=platform or ""))
+    if given.json:
+        tables.as_json(pushed)
+    else:
+        click.echo(pushed.reference)
+    return 0
 
 
 @image.command()
@@ -91,19 +77,12 @@ def publish(given: Told, ref: str, lane: str, platform: str | None) -> int:
 
     The lane stays as it was unless all of it came about.
     """
-    from theory_api.wiring.containers import containers  # noqa: PLC0415 - as above
-
-    settings = given.settings()
-
-    async def work() -> int:
-        async with containers(settings) as here:
-            pushed, pinned = await here.publish(
-                ref, lane=lane, platform=platform or "", on_progress=_say
-            )
-        registry.show(given, pinned, image_id=pushed.image_id, reference=pushed.reference)
-        return 0
-
-    return run(work())
+    pushed, pinned = with_containers(
+        given.settings(),
+        lambda here: here.publish(ref, lane=lane, platform=platform or "", on_progress=_say),
+    )
+    registry.show(given, pinned, image_id=pushed.image_id, reference=pushed.reference)
+    return 0
 
 
 def _say(text: str) -> None:
