@@ -34,6 +34,8 @@ _THREADS: Final = 8
 _LONG: Final = "docker-images"
 _ABSENT: Final = 404
 _GONE: Final = frozenset({304, 404, 409})
+_DENIED: Final = ("authentication", "credentials", "denied", "unauthorized")
+"""Words of registries that want to know who asks, or do not like the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,7 @@ class Engine:
         if told or not digests:
             # The registry's words name hosts, and may name more.
             log.warning("error.ERR_UPLOAD", repository=repository, reason=told[:500])
-            denied = any(word in told for word in ("denied", "unauthorized", "authentication"))
+            denied = any(word in told for word in _DENIED)
             why = "the registry knows no such credentials" if denied else "the registry refuses it"
             raise coded("ERR_UPLOAD", why)
         return str(digests[-1])

@@ -151,6 +151,14 @@ def test_what_does_not_arrive_is_not_pinned(
     done = desk.theory("image", "publish", REF, "--lane", "main", "--json")
     assert (done.code, done.json["code"]) == (1, "ERR_UPLOAD")
     assert (registry / "pins" / "main.yaml").read_bytes() == before
+    place = desk.folder / "closed"
+    place.mkdir()
+    with oci.registry(place, closed=True) as host:
+        monkeypatch.setenv("THEORY_IMAGE_REGISTRY", host)
+        denied = desk.theory("image", "push", REF, "--json")
+        forgotten(engine, host)
+    assert (denied.code, denied.json["code"]) == (1, "ERR_UPLOAD")
+    assert "no such credentials" in denied.json["message"]
     other = {"amd64": "arm64", "arm64": "amd64"}[ARCH]
     wrong = desk.theory("image", "push", REF, "--platform", other, "--json")
     assert (wrong.code, wrong.json["code"]) == (1, "ERR_REGISTRY_MISMATCH")
