@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from theory_api.adapters.docker.engine import Engine
-from theory_api.adapters.docker.images import Images
+from theory_api.adapters.docker.images import BUILT, Images
 from theory_api.adapters.docker.sandbox import limits
 from theory_api.adapters.docker.warm import Kind, Pool, pool
 from theory_api.adapters.process import folder_resolver
@@ -65,8 +65,9 @@ class Containers:
         """
         settings = self._settings
         spec = load_registry(settings.registry).processor(ref)
-        source = Source(ref, folder_resolver(settings.processors)(ref), spec.image, mode)
         where = platform or settings.platform
+        folder = folder_resolver(settings.processors)(ref)
+        source = Source(ref, folder, spec.image, mode, self._tag(where))
         builder = Builder(settings.cache, settings.wheels, platform=where)
         archive = await asyncio.to_thread(builder.build, source, on_progress)
         found = await self._engine.image(archive.reference)
@@ -89,10 +90,19 @@ class Containers:
             variable, meaning = VARIABLES["image_registry"]
             message = f"invalid inputs payload: {variable} is not set: {meaning}"
             raise TheoryError("ERR_INPUTS", message, {"variable": variable})
-        images = Images(self._engine, registry=settings.image_registry, platform=where)
+        images = Images(
+            self._engine,
+            registry=settings.image_registry,
+            platform=where,
+            built=self._tag(where),
+        )
         pushed = await images.push(repository, await images.choose(repository, None))
         place = images.place(repository)
         return Pushed(ref, where, pushed.id, str(pushed.digest), f"{place}@{pushed.digest}")
+
+    def _tag(self, platform: str) -> str:
+        """Law: what was built for other machines never takes the place of what runs here."""
+        return BUILT if platform == self._settings.platform else f"{BUILT}-{platform}"
 
     async def publish(
         self, ref: str, *, lane: str, on_progress: Progress, platform: str = ""

@@ -27,16 +27,24 @@ class Chosen:
 class Images:
     """Finds images; `registry` is the host that pinned ones are pulled from.
 
-    `lane` is the one whose images may be had before a run asks for them.
+    `lane` is the one whose images may be had before a run asks for them; `built` is the tag of what
+    was built here last.
     """
 
     def __init__(
-        self, engine: Engine, *, registry: str, platform: str, lane: str = "build"
+        self,
+        engine: Engine,
+        *,
+        registry: str,
+        platform: str,
+        lane: str = "build",
+        built: str = BUILT,
     ) -> None:
         self._engine = engine
         self._registry = registry
         self.platform = platform
         self.lane = lane
+        self._built = built
         self._pinned: dict[tuple[str, str], Chosen] = {}
 
     async def choose(self, repository: str, expected: str | None) -> Chosen:
@@ -46,7 +54,7 @@ class Images:
         (another platform, or another digest than was asked for), `ERR_DOCKER`.
         """
         if expected is None:
-            found = await self._engine.image(f"{repository}:{BUILT}")
+            found = await self._engine.image(f"{repository}:{self._built}")
             if found is None:
                 raise coded("ERR_IMAGE_NOT_FOUND", "build it: theory image build")
             self._check(found)

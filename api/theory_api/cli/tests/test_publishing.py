@@ -161,7 +161,13 @@ def test_what_does_not_arrive_is_not_pinned(
     assert "no such credentials" in denied.json["message"]
     other = {"amd64": "arm64", "arm64": "amd64"}[ARCH]
     wrong = desk.theory("image", "push", REF, "--platform", other, "--json")
+    assert (wrong.code, wrong.json["code"]) == (1, "ERR_IMAGE_NOT_FOUND")
+    engine.images.get("theory/test-hostile-v1:build").tag(
+        "theory/test-hostile-v1", f"build-{other}"
+    )
+    wrong = desk.theory("image", "push", REF, "--platform", other, "--json")
     assert (wrong.code, wrong.json["code"]) == (1, "ERR_REGISTRY_MISMATCH")
+    engine.images.remove(f"theory/test-hostile-v1:build-{other}")
     forgotten(engine, "127.0.0.1:9")
 
 

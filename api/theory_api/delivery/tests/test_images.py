@@ -42,5 +42,8 @@ def test_the_wheel_is_that_of_the_machine_or_one_for_all(tmp_path: Path) -> None
     assert images._wheel(tmp_path, "theory_core", "aarch64").name == names[1]
     assert images._wheel(tmp_path, "theory_runtime", "aarch64").name == names[2]
     (tmp_path / names[1]).unlink()
-    with pytest.raises(TheoryError, match="0 wheels of theory_core for aarch64"):
-        images._wheel(tmp_path, "theory_core", "aarch64")
+    cache, source = tmp_path / "cache", images.Source("a/b@1", tmp_path, "theory/a-b-v1")
+    with pytest.raises(TheoryError, match="0 wheels of theory_core for aarch64") as refused:
+        images.Builder(cache, tmp_path, platform="arm64").build(source, lambda _text: None)
+    assert refused.value.code == "ERR_UNAVAILABLE"
+    assert not cache.exists(), "nothing was fetched for an image that cannot be made"
