@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grpclib
 import pytest
 
 from theory_api.cli.tests.cloud import DIGEST, OTHER, REF, Running, pins
@@ -91,6 +92,15 @@ def test_what_nothing_deploys_any_more_is_stopped_if_asked(
     assert cloud.app("ada-main-llm-litellm-v1", "dev") is not None
     assert "would stop  ada-main-llm-litellm-v1" in desk.theory("modal", "gc").out
     assert desk.theory("modal", "gc", "--lane", "main", "--json").json["apps"] == []
+    # Somebody else is faster, with the list and with the end.
+    for call in ("AppGetTags", "AppGetOrCreate"):
+        cloud.failing[call] = grpclib.Status.NOT_FOUND
+        assert desk.theory("modal", "gc", "--no-dry-run").code == 0
+        del cloud.failing[call]
+    cloud.failing["AppStop"] = grpclib.Status.PERMISSION_DENIED
+    refused = desk.theory("modal", "gc", "--no-dry-run", "--json")
+    assert (refused.code, refused.json["code"]) == (1, "ERR_MODAL_INVOCATION")
+    del cloud.failing["AppStop"]
     assert "stopped" in desk.theory("modal", "gc", "--no-dry-run").out
     assert cloud.app("ada-main-llm-litellm-v1", "dev") is None
     for other in ("bob-main-llm-litellm-v1", "llm-litellm-v1", "somebodys-app"):
