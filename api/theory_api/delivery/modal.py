@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ _ANSWER_BYTES: Final = 64 * 1024
 class Seen:
     """What a function says it runs, beside what is pinned."""
 
+    ref: str
     function: str
     url: str
     pinned: str
@@ -126,20 +127,45 @@ class ModalDelivery:
         Law: where the environment says that drift fails, it does: `ERR_REGISTRY_MISMATCH`. Raises
         `ERR_HEALTH` where a function does not answer, and as `deploy`.
         """
+        seen = await self._seen(ref)
+        self._judge(seen)
+        return seen
+
+    async def drift(self) -> tuple[Seen, ...]:
+        """What the functions of every pinned processor say they run, where it is deployed.
+
+        Law: all of them are looked at before any fails. Raises as `verify_digest`.
+        """
+        seen: list[Seen] = []
+        pins = self._snapshot.pins[self._environment]
+        for ref in sorted(ref for ref, digests in pins.items() if PLATFORM in digests):
+            try:
+                seen.extend(await self._seen(ref))
+            except TheoryError as error:
+                if error.code != "ERR_ENDPOINT_MISSING":
+                    raise
+        self._judge(seen)
+        return tuple(seen)
+
+    async def _seen(self, ref: str) -> tuple[Seen, ...]:
         wanted = self._wanted(ref)
         found = await self._deployer.find(wanted.app)
         seen = []
         for function, url in sorted(found.urls.items()):
             answer = await self._ask("GET", f"{url}/healthz")
             digest = answer.headers.get(DIGEST_HEADER, "")
-            seen.append(Seen(function, url, wanted.image_digest, digest))
-        drifted = [one.function for one in seen if one.drifted]
-        if drifted:
-            log.warning("modal.drift", processor_ref=ref, functions=",".join(drifted))
-        if drifted and self._snapshot.environments[self._environment]["drift"] == "fail":
-            message = f"registry mismatch: {ref} runs another image in {', '.join(drifted)}"
-            raise TheoryError("ERR_REGISTRY_MISMATCH", message, {"app": wanted.app})
+            seen.append(Seen(ref, function, url, wanted.image_digest, digest))
         return tuple(seen)
+
+    def _judge(self, seen: Sequence[Seen]) -> None:
+        """Drift is told, and fails where the environment says so; digests alone are compared."""
+        drifted = [one for one in seen if one.drifted]
+        for one in drifted:
+            log.warning("modal.drift", processor_ref=one.ref, functions=one.function)
+        if drifted and self._snapshot.environments[self._environment]["drift"] == "fail":
+            where = ", ".join(f"{one.ref} in {one.function}" for one in drifted)
+            message = f"registry mismatch: another image runs than is pinned: {where}"
+            raise TheoryError("ERR_REGISTRY_MISMATCH", message, {"lane": self._environment})
 
     async def probe(self, ref: str) -> str | None:
         """Ask the function that has no secret to run in mode real; the code that it refuses with.

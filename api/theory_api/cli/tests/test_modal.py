@@ -54,12 +54,19 @@ def test_drift_is_reported_or_fails_as_the_environment_says(desk: Desk, modal: R
         assert desk.theory("modal", "deploy", REF, "--lane", lane).code == 0
         pins(modal.registry, OTHER)
         seen = desk.theory("modal", "verify-digest", REF, "--lane", lane, "--json")
+        audit = desk.theory("registry", "drift", "--lane", lane, "--json")
         if lane == "dev":
-            assert seen.code == 0
+            assert (seen.code, audit.code) == (0, 0)
             assert {(one["pinned"], one["runs"]) for one in seen.json} == {(OTHER, DIGEST)}
+            assert [(one["ref"], one["runs"]) for one in audit.json] == [(REF, DIGEST)] * 2
+            assert "drifted" in desk.theory("registry", "drift").out
         else:
-            assert (seen.code, seen.json["code"]) == (1, "ERR_REGISTRY_MISMATCH")
+            for refused in (seen, audit):
+                assert (refused.code, refused.json["code"]) == (1, "ERR_REGISTRY_MISMATCH")
+                assert REF in refused.json["message"]
         assert desk.theory("modal", "stop", REF, "--lane", lane).code == 0
+        # What is pinned and not deployed has not drifted.
+        assert desk.theory("registry", "drift", "--lane", lane, "--json").json == []
 
 
 def test_nothing_is_deployed_that_nobody_pinned(desk: Desk, modal: Running) -> None:

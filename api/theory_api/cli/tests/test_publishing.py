@@ -16,6 +16,7 @@ from theory_api.delivery.pins import HEADER
 from theory_api.tests import oci
 from theory_api.tests.engine import LEAN, ROOT, connected
 from theory_api.tests.transports import ARCH
+from theory_core import digest
 
 HOSTILE = Path(__file__).parents[2] / "tests" / "hostile"
 REF = "test/hostile@1"
@@ -66,6 +67,33 @@ def test_a_pin_is_written_and_says_what_it_took_the_place_of(desk: Desk, registr
     assert desk.theory("registry", "pin", REF, "--lane", "build", "--digest", DIGEST).code == 2
     wrong = desk.theory(*words, "latest", "--json")
     assert (wrong.code, wrong.json["code"]) == (1, "ERR_INPUTS")
+
+
+def test_a_snapshot_is_kept_as_a_file_and_compared(desk: Desk, registry: Path) -> None:
+    kept = desk.folder / "before.json"
+    assert desk.theory("registry", "snapshot", "--out", str(kept)).code == 0
+    assert desk.theory("registry", "snapshot").out.encode() == kept.read_bytes()
+    ident = desk.theory("registry", "check", "--json").json["snapshot"]
+    assert digest(kept.read_bytes().removesuffix(b"\n")) == ident
+    same = desk.theory("registry", "diff", str(kept), "--json")
+    assert (same.code, same.json) == (0, [])
+    assert desk.theory("registry", "pin", REF, "--lane", "dev", "--digest", DIGEST).code == 0
+    prices = registry / "prices.yaml"
+    prices.write_text(prices.read_text("utf-8").replace("2500000", "2500001"), "utf-8")
+    differs = desk.theory("registry", "diff", str(kept), "--json")
+    assert (differs.code, differs.json) == (
+        1,
+        [
+            {"kind": "pins", "name": f"dev/{REF}", "what": "added"},
+            {"kind": "prices", "name": "openai/gpt-4o", "what": "changed"},
+        ],
+    )
+    assert "removed  pins" in desk.theory("registry", "diff", str(registry), str(kept)).out
+    nowhere = desk.theory("registry", "diff", str(desk.folder / "nowhere"), "--json")
+    assert (nowhere.code, nowhere.json["code"]) == (1, "ERR_NOT_FOUND")
+    kept.write_bytes(b"{}")
+    broken = desk.theory("registry", "diff", str(kept), "--json")
+    assert (broken.code, broken.json["code"]) == (1, "ERR_INPUTS")
 
 
 def test_without_a_registry_of_images_nothing_is_pushed(desk: Desk, registry: Path) -> None:
