@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Final
 
 from theory_api.domain import facts
@@ -164,9 +165,10 @@ async def _newer(
     """What lies below the name itself is the old, not a new entry of the series."""
     after = asked.params.get("after", "")
     known = f"{path}{after}" if after else ""
-    async for found in _below(path, state, world, mine, after=known):
-        if not known or not found.path.startswith(f"{known}/"):
-            return "true", f"{found.path} is new"
+    async with aclosing(_below(path, state, world, mine, after=known)) as entries:
+        async for found in entries:
+            if not known or not found.path.startswith(f"{known}/"):
+                return "true", f"{found.path} is new"
     return "false", f"nothing below {path} comes after {after}" if after else f"{path} is empty"
 
 
@@ -177,9 +179,10 @@ async def _filled(
         found = await _find(path, state, world, mine)
         has = found is not None and found.size_bytes > 0
         return ("true", f"{path} has data") if has else ("false", f"{path} has no data")
-    async for below in _below(path, state, world, mine):
-        if below.size_bytes > 0:
-            return "true", f"{below.path} has data"
+    async with aclosing(_below(path, state, world, mine)) as entries:
+        async for below in entries:
+            if below.size_bytes > 0:
+                return "true", f"{below.path} has data"
     return "false", f"nothing below {path} has data"
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from theory_api.adapters.docker.engine import Engine
-from theory_api.adapters.docker.images import BUILT, Images
+from theory_api.adapters.docker.images import BUILT, Chosen, Images
 from theory_api.adapters.docker.sandbox import limits
 from theory_api.adapters.docker.warm import Kind, Pool, pool
 from theory_api.adapters.process import folder_resolver
@@ -83,22 +83,31 @@ class Containers:
         `ERR_IMAGE_NOT_FOUND`, `ERR_REGISTRY_MISMATCH` (it was built for another platform, or is
         another image there), `ERR_UPLOAD`.
         """
-        settings = self._settings
-        where = platform or settings.platform
-        repository = load_registry(settings.registry).processor(ref).image
-        if not settings.image_registry and "." not in repository.partition("/")[0]:
+        repository = self._repository(ref)
+        images = self._images(platform or self._settings.platform)
+        return await self._push(ref, repository, images, await images.choose(repository, None))
+
+    async def _push(self, ref: str, repository: str, images: Images, built: Chosen) -> Pushed:
+        pushed = await images.push(repository, built)
+        reference = f"{images.place(repository)}@{pushed.digest}"
+        return Pushed(ref, images.platform, pushed.id, str(pushed.digest), reference)
+
+    def _repository(self, ref: str) -> str:
+        """Where the images of a processor belong, once it is known in which registry."""
+        repository = load_registry(self._settings.registry).processor(ref).image
+        if not self._settings.image_registry and "." not in repository.partition("/")[0]:
             variable, meaning = VARIABLES["image_registry"]
             message = f"invalid inputs payload: {variable} is not set: {meaning}"
             raise TheoryError("ERR_INPUTS", message, {"variable": variable})
-        images = Images(
+        return repository
+
+    def _images(self, platform: str) -> Images:
+        return Images(
             self._engine,
-            registry=settings.image_registry,
-            platform=where,
-            built=self._tag(where),
+            registry=self._settings.image_registry,
+            platform=platform,
+            built=self._tag(platform),
         )
-        pushed = await images.push(repository, await images.choose(repository, None))
-        place = images.place(repository)
-        return Pushed(ref, where, pushed.id, str(pushed.digest), f"{place}@{pushed.digest}")
 
     def _tag(self, platform: str) -> str:
         """Law: what was built for other machines never takes the place of what runs here."""
@@ -109,12 +118,15 @@ class Containers:
     ) -> tuple[Pushed, Pinned]:
         """Build an image for both modes, push it, and pin what the registry has.
 
-        Law: the pin comes last; whatever fails before leaves the lane as it was. Raises
-        `TheoryError` as `build`, `push` and `theory_api.delivery.pins.pin`.
+        Laws: what is pushed is what was built, whatever else is built meanwhile; the pin comes
+        last, and whatever fails before leaves the lane as it was. Raises `TheoryError` as `build`,
+        `push` and `theory_api.delivery.pins.pin`.
         """
-        await self.build(ref, mode="real", on_progress=on_progress, platform=platform)
+        repository = self._repository(ref)
+        built = await self.build(ref, mode="real", on_progress=on_progress, platform=platform)
         on_progress(f"Pushing the image of {ref}")
-        pushed = await self.push(ref, platform=platform)
+        images = self._images(platform or self._settings.platform)
+        pushed = await self._push(ref, repository, images, Chosen(built.image_id, None))
         pinned = await asyncio.to_thread(
             pin,
             self._settings.registry,
@@ -134,8 +146,7 @@ class Containers:
         settings, snapshot = self._settings, load_registry(self._settings.registry)
         spec = snapshot.processor(ref)
         expected = snapshot.pin(ref, lane=settings.lane, platform=settings.platform)
-        images = Images(self._engine, registry=settings.image_registry, platform=settings.platform)
-        chosen = await images.choose(spec.image, expected)
+        chosen = await self._images(settings.platform).choose(spec.image, expected)
         kind = Kind(ref, chosen, limits(spec, "mock"))
         there = [one for one in await self.listed(ref) if one.image == chosen.id]
         missing = max(0, spec.runtime.concurrency - len(there))

@@ -98,9 +98,10 @@ def test_a_snapshot_is_kept_as_a_file_and_compared(desk: Desk, registry: Path) -
 
 def test_without_a_registry_of_images_nothing_is_pushed(desk: Desk, registry: Path) -> None:
     assert registry.is_dir()
-    refused = desk.theory("image", "push", REF, "--json")
-    assert (refused.code, refused.json["code"]) == (1, "ERR_INPUTS")
-    assert "THEORY_IMAGE_REGISTRY" in refused.json["message"]
+    for words in (("push", REF), ("publish", REF, "--lane", "dev")):
+        refused = desk.theory("image", *words, "--json")
+        assert (refused.code, refused.json["code"]) == (1, "ERR_INPUTS")
+        assert "THEORY_IMAGE_REGISTRY" in refused.json["message"]
 
 
 # -- with an engine and a registry of images ---------------------------------------------------
