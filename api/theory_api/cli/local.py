@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from theory_api.cli import tables
-from theory_api.cli.loop import run
 from theory_api.cli.options import Told, shared, told
+from theory_api.cli.session import with_containers
+
+if TYPE_CHECKING:
+    from theory_api.wiring.containers import Containers
+
+ANY_REF = click.argument("ref", metavar="[NS/NAME@N]", default="")
 
 
 @click.group()
@@ -27,89 +33,61 @@ def start(given: Told, ref: str, lane: str | None) -> int:
 
     Runs without secrets and without a network use them, one run at a time in each.
     """
-    from theory_api.wiring.containers import containers  # noqa: PLC0415 - stores take a second
-
-    settings = given.settings(lane=lane)
-
-    async def work() -> int:
-        async with containers(settings) as here:
-            started = await here.start(ref)
-        if given.json:
-            tables.as_json({"started": started})
-        else:
-            click.echo(f"started {len(started)}: {', '.join(started) or 'all were there'}")
-        return 0
-
-    return run(work())
+    started = with_containers(given.settings(lane=lane), lambda here: here.start(ref))
+    if given.json:
+        tables.as_json({"started": started})
+    else:
+        click.echo(f"started {len(started)}: {', '.join(started) or 'all were there'}")
+    return 0
 
 
 @local.command()
 @shared
-@click.argument("ref", metavar="[NS/NAME@N]", default="")
+@ANY_REF
 @told
 def stop(given: Told, ref: str) -> int:
     """Stop the waiting containers of a processor, or all of this home."""
-    from theory_api.wiring.containers import containers  # noqa: PLC0415 - as above
-
-    settings = given.settings()
-
-    async def work() -> int:
-        async with containers(settings) as here:
-            stopped = await here.stop(ref)
-        if given.json:
-            tables.as_json({"stopped": stopped})
-        else:
-            click.echo(f"stopped {len(stopped)}")
-        return 0
-
-    return run(work())
+    stopped = with_containers(given.settings(), lambda here: here.stop(ref))
+    if given.json:
+        tables.as_json({"stopped": stopped})
+    else:
+        click.echo(f"stopped {len(stopped)}")
+    return 0
 
 
 @local.command()
 @shared
-@click.argument("ref", metavar="[NS/NAME@N]", default="")
+@ANY_REF
 @told
 def status(given: Told, ref: str) -> int:
     """List the waiting containers of this home."""
-    from theory_api.wiring.containers import containers  # noqa: PLC0415 - as above
-
-    settings = given.settings()
-
-    async def work() -> int:
-        async with containers(settings) as here:
-            found = await here.listed(ref)
-        if given.json:
-            tables.as_json({"containers": [asdict(one) for one in found]})
-        else:
-            rows = [
-                (one.name, one.ref, "busy" if one.busy else "waits", one.container[:12])
-                for one in found
-            ]
-            tables.say(tables.table(rows))
-        return 0
-
-    return run(work())
+    found = with_containers(given.settings(), lambda here: here.listed(ref))
+    if given.json:
+        tables.as_json({"containers": [asdict(one) for one in found]})
+    else:
+        rows = [
+            (one.name, one.ref, "busy" if one.busy else "waits", one.container[:12])
+            for one in found
+        ]
+        tables.say(tables.table(rows))
+    return 0
 
 
 @local.command()
 @shared
-@click.argument("ref", metavar="[NS/NAME@N]", default="")
+@ANY_REF
 @click.option("--lines", type=click.IntRange(1, 10_000), default=100, show_default=True)
 @told
 def logs(given: Told, ref: str, lines: int) -> int:
     """Print what waiting containers wrote last."""
-    from theory_api.wiring.containers import containers  # noqa: PLC0415 - as above
 
-    settings = given.settings()
+    async def read(here: Containers) -> dict[str, str]:
+        return {one.name: await here.said(one, lines=lines) for one in await here.listed(ref)}
 
-    async def work() -> int:
-        async with containers(settings) as here:
-            said = {one.name: await here.said(one, lines=lines) for one in await here.listed(ref)}
-        if given.json:
-            tables.as_json({"logs": said})
-        else:
-            for name, text in said.items():
-                tables.say(f"{name}  {line}" for line in text.splitlines())
-        return 0
-
-    return run(work())
+    said = with_containers(given.settings(), read)
+    if given.json:
+        tables.as_json({"logs": said})
+    else:
+        for name, text in said.items():
+            tables.say(f"{name}  {line}" for line in text.splitlines())
+    return 0

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
+
+Answer = TypeVar("Answer")
 
 
 class InterruptedByUser(Exception):  # noqa: N818 - no error: somebody pressed Ctrl-C
     """SIGINT or SIGTERM came; everything that the command had started has stopped."""
 
 
-def run(work: Coroutine[Any, Any, int]) -> int:
-    """The exit code of `work`.
+def run(work: Coroutine[Any, Any, Answer]) -> Answer:
+    """The answer of `work`: an exit code, for most commands.
 
     SIGINT and SIGTERM cancel it once; what it opened is closed before `InterruptedByUser` is
     raised. A second signal has the same effect as none: closing takes seconds, not minutes.
@@ -21,7 +23,7 @@ def run(work: Coroutine[Any, Any, int]) -> int:
     return asyncio.run(_until_signalled(work))
 
 
-async def _until_signalled(work: Coroutine[Any, Any, int]) -> int:
+async def _until_signalled(work: Coroutine[Any, Any, Answer]) -> Answer:
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(work)
     asked: list[int] = []

@@ -19,8 +19,10 @@ from theory_api.cli import (
     modal,
     plan,
     receipt,
+    registry,
     run,
     scaffold,
+    secrets,
     serve,
 )
 from theory_api.cli.failures import FAILED, INTERRUPTED, USAGE, report
@@ -59,8 +61,10 @@ theory.add_command(ledger.ledger)
 theory.add_command(artifact.artifact)
 theory.add_command(receipt.receipt)
 theory.add_command(image.image)
+theory.add_command(registry.registry)
 theory.add_command(local.local)
 theory.add_command(modal.modal)
+theory.add_command(secrets.secrets)
 theory.add_command(serve.serve)
 theory.add_command(conformance.conformance)
 theory.add_command(scaffold.scaffold)

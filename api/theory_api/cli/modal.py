@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from theory_api.cli import tables
-from theory_api.cli.loop import run
 from theory_api.cli.options import Told, shared, told
+from theory_api.cli.session import with_cloud
 
 if TYPE_CHECKING:
+    from theory_api.delivery.modal import ModalDelivery
     from theory_api.ports.deployer import Deployed
 
 REF = click.argument("ref", metavar="NS/NAME@N")
@@ -30,14 +31,8 @@ def modal() -> None:
 @told
 def deploy(given: Told, ref: str, lane: str | None) -> int:
     """Deploy the pinned image of a processor: the functions run and mock."""
-    from theory_api.wiring.modal import delivery  # noqa: PLC0415 - stores take a second
-
-    async def work() -> int:
-        async with delivery(given.settings(lane=lane)) as cloud:
-            _tell(given, await cloud.deploy(ref))
-        return 0
-
-    return run(work())
+    _tell(given, with_cloud(given.settings(lane=lane), lambda cloud: cloud.deploy(ref)))
+    return 0
 
 
 @modal.command()
@@ -47,20 +42,14 @@ def deploy(given: Told, ref: str, lane: str | None) -> int:
 @told
 def probe(given: Told, ref: str, lane: str | None) -> int:
     """Ask the function without secrets to run in mode real; only a missing secret is an answer."""
-    from theory_api.wiring.modal import delivery  # noqa: PLC0415 - as above
-
-    async def work() -> int:
-        async with delivery(given.settings(lane=lane)) as cloud:
-            code = await cloud.probe(ref)
-        if given.json:
-            tables.as_json({"ref": ref, "refused": code or ""})
-        elif code is None:
-            click.echo(f"{ref} declares no secret: there is nothing to probe")
-        else:
-            click.echo(f"{ref} refuses mode real where it has no secret: {code}")
-        return 0
-
-    return run(work())
+    code = with_cloud(given.settings(lane=lane), lambda cloud: cloud.probe(ref))
+    if given.json:
+        tables.as_json({"ref": ref, "refused": code or ""})
+    elif code is None:
+        click.echo(f"{ref} declares no secret: there is nothing to probe")
+    else:
+        click.echo(f"{ref} refuses mode real where it has no secret: {code}")
+    return 0
 
 
 @modal.command()
@@ -70,18 +59,12 @@ def probe(given: Told, ref: str, lane: str | None) -> int:
 @told
 def stop(given: Told, ref: str, lane: str | None) -> int:
     """Stop a processor's app; whoever runs in it is killed."""
-    from theory_api.wiring.modal import delivery  # noqa: PLC0415 - as above
-
-    async def work() -> int:
-        async with delivery(given.settings(lane=lane)) as cloud:
-            app = await cloud.stop(ref)
-        if given.json:
-            tables.as_json({"stopped": app})
-        else:
-            click.echo(f"stopped {app}")
-        return 0
-
-    return run(work())
+    app = with_cloud(given.settings(lane=lane), lambda cloud: cloud.stop(ref))
+    if given.json:
+        tables.as_json({"stopped": app})
+    else:
+        click.echo(f"stopped {app}")
+    return 0
 
 
 @modal.command()
@@ -91,14 +74,8 @@ def stop(given: Told, ref: str, lane: str | None) -> int:
 @told
 def status(given: Told, ref: str, lane: str | None) -> int:
     """Show what is deployed of a processor, and where."""
-    from theory_api.wiring.modal import delivery  # noqa: PLC0415 - as above
-
-    async def work() -> int:
-        async with delivery(given.settings(lane=lane)) as cloud:
-            _tell(given, await cloud.status(ref))
-        return 0
-
-    return run(work())
+    _tell(given, with_cloud(given.settings(lane=lane), lambda cloud: cloud.status(ref)))
+    return 0
 
 
 @modal.command()
@@ -109,15 +86,12 @@ def status(given: Told, ref: str, lane: str | None) -> int:
 @told
 def logs(given: Told, ref: str, lane: str | None, lines: int) -> int:
     """Print the last lines that a processor's containers wrote."""
-    from theory_api.wiring.modal import delivery  # noqa: PLC0415 - as above
 
-    async def work() -> int:
-        async with delivery(given.settings(lane=lane)) as cloud:
-            async for line in cloud.logs(ref, lines=lines):
-                click.echo(line)
-        return 0
+    async def read(cloud: ModalDelivery) -> list[str]:
+        return [line async for line in cloud.logs(ref, lines=lines)]
 
-    return run(work())
+    tables.say(with_cloud(given.settings(lane=lane), read))
+    return 0
 
 
 @modal.command("verify-digest")
@@ -130,25 +104,45 @@ def verify_digest(given: Told, ref: str, lane: str | None) -> int:
 
     Drift is an error where the environment says that it fails; elsewhere it is reported.
     """
-    from theory_api.wiring.modal import delivery  # noqa: PLC0415 - as above
-
-    async def work() -> int:
-        async with delivery(given.settings(lane=lane)) as cloud:
-            seen = await cloud.verify_digest(ref)
-        facts = [
-            {"function": one.function, "pinned": one.pinned, "runs": one.digest} for one in seen
+    seen = with_cloud(given.settings(lane=lane), lambda cloud: cloud.verify_digest(ref))
+    if given.json:
+        tables.as_json(
+            [{"function": one.function, "pinned": one.pinned, "runs": one.digest} for one in seen]
+        )
+    else:
+        rows = [
+            (one.function, "drifted" if one.drifted else "as pinned", one.digest or "silent")
+            for one in seen
         ]
-        if given.json:
-            tables.as_json(facts)
-        else:
-            rows = [
-                (one.function, "drifted" if one.drifted else "as pinned", one.digest or "silent")
-                for one in seen
-            ]
-            tables.say(tables.table(rows))
-        return 0
+        tables.say(tables.table(rows))
+    return 0
 
-    return run(work())
+
+@modal.command()
+@shared
+@LANE
+@click.option(
+    "--dry-run/--no-dry-run",
+    default=True,
+    show_default=True,
+    help="Only say what would be stopped; --no-dry-run stops it.",
+)
+@told
+def gc(given: Told, lane: str | None, dry_run: bool) -> int:
+    """Stop your apps that the registry does not know any more, and versions beside newer ones.
+
+    Apps of others, of other branches, and what Theory did not deploy are left alone. Whoever runs
+    in an app that is stopped is killed.
+    """
+    found = with_cloud(given.settings(lane=lane), lambda cloud: cloud.collect(dry_run=dry_run))
+    if given.json:
+        facts = [{"app": one.app, "ref": one.ref, "reason": one.reason} for one in found]
+        tables.as_json({"dry_run": dry_run, "apps": facts})
+    else:
+        does = "would stop" if dry_run else "stopped"
+        tables.say(tables.table([(does, one.app, one.reason) for one in found]))
+        click.echo(f"{len(found)} of your apps {'is' if len(found) == 1 else 'are'} stale")
+    return 0
 
 
 def _tell(given: Told, found: Deployed) -> None:

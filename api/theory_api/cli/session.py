@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from theory_api.cli.loop import run
 from theory_api.cli.progress import Progress, progress
 from theory_api.domain.values import TERMINAL_PLAN
 from theory_api.services.queries import event_view
 
 if TYPE_CHECKING:
     from theory_api.cli.options import Told
+    from theory_api.delivery.modal import ModalDelivery
     from theory_api.settings import Settings
     from theory_api.wiring import Reader, Services
+    from theory_api.wiring.containers import Containers
+
+Opened = TypeVar("Opened")
+Answer = TypeVar("Answer")
 
 
 def reader(settings: Settings) -> AbstractAsyncContextManager[Reader]:
@@ -57,3 +63,24 @@ async def follow(services: Services, plan: str, shown: Progress, *, fresh: bool 
     status = (await services.queries.row(plan)).status
     # The stream of a plan ends early only when the scheduler does.
     return status if status in TERMINAL_PLAN else await services.engine.wait(plan)
+
+
+def with_containers(settings: Settings, ask: Callable[[Containers], Awaitable[Answer]]) -> Answer:
+    """What the containers of this machine answer, in a loop of this command's own."""
+    from theory_api.wiring.containers import containers  # noqa: PLC0415 - as above
+
+    return run(_asked(containers(settings), ask))
+
+
+def with_cloud(settings: Settings, ask: Callable[[ModalDelivery], Awaitable[Answer]]) -> Answer:
+    """What the cloud answers, in a loop of this command's own."""
+    from theory_api.wiring.modal import delivery  # noqa: PLC0415 - as above
+
+    return run(_asked(delivery(settings), ask))
+
+
+async def _asked(
+    opening: AbstractAsyncContextManager[Opened], ask: Callable[[Opened], Awaitable[Answer]]
+) -> Answer:
+    async with opening as opened:
+        return await ask(opened)

@@ -70,6 +70,7 @@ class Source:
     """Where its image belongs, without a tag."""
     mode: str = "real"
     """`real` installs what mode real needs, which serves both modes; `mock` what mock needs."""
+    tag: str = TAG
 
     def lock(self) -> Path:
         """Its hash-locked requirements."""
@@ -92,7 +93,7 @@ class Archive:
     image_id: str
     """Digest of its configuration: what the engine calls it."""
     reference: str
-    """`repository:build`."""
+    """`repository:build`, for another machine than this one `repository:build-arm64`."""
 
 
 class Builder:
@@ -114,12 +115,14 @@ class Builder:
         """
         if self._platform not in _MACHINES:
             raise _unavailable(f"there are no images for {self._platform}")
+        machine = _MACHINES[self._platform]
+        wheels = [_wheel(self._wheels, name, machine) for name in WHEELS]
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             with _locked(self._root / "lock"):
                 base = self._base(source.packages(), on_progress)
                 code = self._code(base, on_progress)
-                site = self._site(source, on_progress)
+                site = self._site(source, wheels, on_progress)
                 own = self._own(source)
                 return self._archive(source, (base, code, site, own))
         except OSError as error:
@@ -172,9 +175,9 @@ class Builder:
         part.rename(target)
         return target
 
-    def _site(self, source: Source, on_progress: Progress) -> Path:
+    def _site(self, source: Source, wheels: Sequence[Path], on_progress: Progress) -> Path:
         """What the processor imports: its locked requirements, then our two wheels."""
-        lock, wheels = source.lock(), [_wheel(self._wheels, name) for name in WHEELS]
+        lock = source.lock()
         facts = {
             "lock": digest(lock.read_bytes()),
             "wheels": [digest_file(wheel) for wheel in wheels],
@@ -220,7 +223,7 @@ class Builder:
         config = _config(source, self._platform, [layers.digest_of(part) for part in parts])
         image_id = f"sha256:{sha256(config).hexdigest()}"
         name = image_id.removeprefix("sha256:")
-        reference = f"{source.repository}:{TAG}"
+        reference = f"{source.repository}:{source.tag}"
         manifest = [
             {
                 "Config": f"{name}.json",
@@ -289,10 +292,13 @@ def _key(facts: dict[str, Any]) -> str:
     return digest(canonicalize(facts)).removeprefix("b3:")[:32]
 
 
-def _wheel(folder: Path, name: str) -> Path:
-    found = sorted(folder.glob(f"{name}-*.whl"))
+def _wheel(folder: Path, name: str, machine: str) -> Path:
+    """The wheel for a machine, or for all; a folder may hold those of several."""
+    ends = (f"_{machine}.whl", "-any.whl")
+    found = sorted(file for file in folder.glob(f"{name}-*.whl") if file.name.endswith(ends))
     if len(found) != 1:
-        raise _unavailable(f"{len(found)} wheels of {name} where one is expected: run `make setup`")
+        sentence = f"{len(found)} wheels of {name} for {machine} where one is expected"
+        raise _unavailable(f"{sentence}: run `make setup`, or name their folder (THEORY_WHEELS)")
     return found[0]
 
 

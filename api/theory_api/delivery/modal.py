@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
 import structlog
 
-from theory_api.domain.deployment import Deployment, deployment, function_of
+from theory_api.domain.deployment import Deployment, deployment, function_of, stale
 from theory_api.domain.processor import ProcessorSpec, env_fingerprint
 from theory_api.domain.registry import RegistrySnapshot
 from theory_api.ports.deployer import Deployed, Deployer
@@ -32,6 +32,7 @@ _ANSWER_BYTES: Final = 64 * 1024
 class Seen:
     """What a function says it runs, beside what is pinned."""
 
+    ref: str
     function: str
     url: str
     pinned: str
@@ -42,6 +43,15 @@ class Seen:
     def drifted(self) -> bool:
         """Whether the one is not the other."""
         return self.digest != self.pinned
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """An app that is not wanted any more."""
+
+    app: str
+    ref: str
+    reason: str
 
 
 class ModalDelivery:
@@ -57,6 +67,7 @@ class ModalDelivery:
         *,
         environment: str,
         app: Callable[[str], str],
+        owner: str,
         headers: Mapping[str, str],
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
@@ -64,6 +75,7 @@ class ModalDelivery:
         self._snapshot = snapshot
         self._environment = environment
         self._app = app
+        self._owner = owner
         self._headers = dict(headers)
         self._transport = transport
 
@@ -87,6 +99,24 @@ class ModalDelivery:
         await self._deployer.stop(app)
         return app
 
+    async def collect(self, *, dry_run: bool) -> tuple[Collected, ...]:
+        """Stop the apps of this owner that nothing here deploys any more, unless it is a rehearsal.
+
+        Law: `theory_api.domain.deployment.stale` alone says which. Raises `TheoryError` as
+        `Deployer`; what was stopped before that stays stopped.
+        """
+        apps = await self._deployer.standing()
+        found = stale(apps, self._snapshot.processors, owner=self._owner)
+        for one, reason in () if dry_run else found:
+            log.info("modal.collect", app=one.app, processor_ref=one.ref, reason=reason)
+            try:
+                await self._deployer.stop(one.app)
+            except TheoryError as error:
+                # Somebody else stopped it in the meantime.
+                if error.code != "ERR_ENDPOINT_MISSING":
+                    raise
+        return tuple(Collected(one.app, one.ref, reason) for one, reason in found)
+
     def logs(self, ref: str, *, lines: int) -> AsyncIterator[str]:
         """The last lines that a processor's containers wrote."""
         return self._deployer.logs(self._app(self._spec(ref).ref), lines=lines)
@@ -97,20 +127,45 @@ class ModalDelivery:
         Law: where the environment says that drift fails, it does: `ERR_REGISTRY_MISMATCH`. Raises
         `ERR_HEALTH` where a function does not answer, and as `deploy`.
         """
+        seen = await self._seen(ref)
+        self._judge(seen)
+        return seen
+
+    async def drift(self) -> tuple[Seen, ...]:
+        """What the functions of every pinned processor say they run, where it is deployed.
+
+        Law: all of them are looked at before any fails. Raises as `verify_digest`.
+        """
+        seen: list[Seen] = []
+        pins = self._snapshot.pins[self._environment]
+        for ref in sorted(ref for ref, digests in pins.items() if PLATFORM in digests):
+            try:
+                seen.extend(await self._seen(ref))
+            except TheoryError as error:
+                if error.code != "ERR_ENDPOINT_MISSING":
+                    raise
+        self._judge(seen)
+        return tuple(seen)
+
+    async def _seen(self, ref: str) -> tuple[Seen, ...]:
         wanted = self._wanted(ref)
         found = await self._deployer.find(wanted.app)
         seen = []
         for function, url in sorted(found.urls.items()):
             answer = await self._ask("GET", f"{url}/healthz")
             digest = answer.headers.get(DIGEST_HEADER, "")
-            seen.append(Seen(function, url, wanted.image_digest, digest))
-        drifted = [one.function for one in seen if one.drifted]
-        if drifted:
-            log.warning("modal.drift", processor_ref=ref, functions=",".join(drifted))
-        if drifted and self._snapshot.environments[self._environment]["drift"] == "fail":
-            message = f"registry mismatch: {ref} runs another image in {', '.join(drifted)}"
-            raise TheoryError("ERR_REGISTRY_MISMATCH", message, {"app": wanted.app})
+            seen.append(Seen(ref, function, url, wanted.image_digest, digest))
         return tuple(seen)
+
+    def _judge(self, seen: Sequence[Seen]) -> None:
+        """Drift is told, and fails where the environment says so; digests alone are compared."""
+        drifted = [one for one in seen if one.drifted]
+        for one in drifted:
+            log.warning("modal.drift", processor_ref=one.ref, functions=one.function)
+        if drifted and self._snapshot.environments[self._environment]["drift"] == "fail":
+            where = ", ".join(f"{one.ref} in {one.function}" for one in drifted)
+            message = f"registry mismatch: another image runs than is pinned: {where}"
+            raise TheoryError("ERR_REGISTRY_MISMATCH", message, {"lane": self._environment})
 
     async def probe(self, ref: str) -> str | None:
         """Ask the function that has no secret to run in mode real; the code that it refuses with.
@@ -153,7 +208,8 @@ class ModalDelivery:
 
     def _wanted(self, ref: str) -> Deployment:
         digest = self._snapshot.pin(ref, lane=self._environment, platform=PLATFORM)
-        return deployment(self._spec(ref), app=self._app(ref), image_digest=digest)
+        spec, app = self._spec(ref), self._app(ref)
+        return deployment(spec, app=app, image_digest=digest, owner=self._owner)
 
     def _payload(self, spec: ProcessorSpec) -> dict[str, Any]:
         return {

@@ -13,6 +13,7 @@ from xml.parsers import expat
 
 import jsonschema_rs
 
+from theory_api.domain import expressions
 from theory_api.domain.documents import depth
 from theory_api.domain.values import Predicate, Verdict3
 from theory_core import LIMITS, TheoryError, canonicalize, loads_strict
@@ -28,6 +29,7 @@ PATTERN_BYTES: Final = 64 * 1024
 """Of one of them, compiled."""
 
 READ_BYTES: Final[Mapping[str, int]] = {
+    "artifact.jmespath_ok@1": JSON_BYTES,
     "http.get.200@1": JSON_BYTES,
     "image.resolution_min@1": JSON_BYTES,
     "json.schema_ok@1": JSON_BYTES,
@@ -63,6 +65,8 @@ def check(predicate: Predicate, *, place: str) -> None:
         raise _invalid(f"{place}.params.max_ms", "it is below min_ms")
     if predicate.name == "json.schema_ok@1":
         _check_schema(params["schema"], f"{place}.params.schema")
+    if predicate.name == "artifact.jmespath_ok@1":
+        expressions.check(params["expression"], place=f"{place}.params.expression")
 
 
 def _check_schema(schema: Mapping[str, Any], place: str) -> None:
@@ -119,6 +123,8 @@ def judge(predicate: Predicate, body: bytes) -> Answer:
         return "error", f"the artifact is not strict JSON: {error.code}"
     if predicate.name == "json.schema_ok@1":
         return _fits(document, predicate.params["schema"])
+    if predicate.name == "artifact.jmespath_ok@1":
+        return expressions.judge(predicate.params["expression"], document)
     return _FACTS[predicate.name](document, predicate.params)
 
 

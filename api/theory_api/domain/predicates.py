@@ -13,19 +13,33 @@ from theory_api.domain.values import Predicate, Verdict, Verdict3
 from theory_api.domain.vector import checked
 from theory_core import Selector, TheoryError, WorldPath
 
-WORLD: Final = frozenset({"artifact.exists@1", "file.count_min@1", "file.size_gt@1"}).union(
-    facts.READ_BYTES
-)
+WORLD: Final = frozenset(
+    {
+        "artifact.exists@1",
+        "file.count_min@1",
+        "file.size_gt@1",
+        "series.has_new@1",
+        "stream.has_data@1",
+    }
+).union(facts.READ_BYTES)
 """Predicates that read artifacts; evaluated on a view of the world stamped with its seq."""
 
 STATE: Final = frozenset({"budget.available@1", "dependency.satisfied@1", "lease.acquirable@1"})
 """Predicates that the plan's own state answers."""
+
+MACHINE: Final = frozenset({"disk.space_available@1"})
+"""Predicates about the machine: what they read changes without any event of the plan."""
+
+FOLDERS: Final = frozenset({"file.count_min@1", "series.has_new@1"})
+"""Predicates that read what lies below a path, with or without the slash."""
 
 _ANYWHERE: Final = "/world/any/plan"
 """Stands for a plan where only the grammar of a path matters."""
 
 _PARAMS: Final[Mapping[str, Mapping[str, type]]] = {
     "artifact.exists@1": {"path": str, "transition?": str},
+    "artifact.jmespath_ok@1": {"path": str, "transition?": str, "expression": str},
+    "disk.space_available@1": {"free_bytes": int},
     "file.count_min@1": {"path": str, "transition?": str, "count": int},
     "file.size_gt@1": {"path": str, "transition?": str, "size_bytes": int},
     "http.get.200@1": {"path": str, "transition?": str, "url?": str},
@@ -37,6 +51,8 @@ _PARAMS: Final[Mapping[str, Mapping[str, type]]] = {
         "min_ms": int,
         "max_ms": int,
     },
+    "series.has_new@1": {"path": str, "transition?": str, "after?": str},
+    "stream.has_data@1": {"path": str, "transition?": str},
     "tests.pass@1": {"path": str, "transition?": str, "min?": int},
     "budget.available@1": {"amount": dict},
     "dependency.satisfied@1": {"transition": str},
@@ -89,14 +105,31 @@ def _check_path(predicate: Predicate, *, place: str) -> None:
     if path.startswith("/world/"):
         message = f"{place}: a predicate names paths of its plan by /{world.facet}/…"
         raise TheoryError("ERR_PLAN_INVALID", message, {"place": place})
+    if predicate.name == "stream.has_data@1" and not own and world.facet != "streams":
+        message = f"{place}: a stream lies below /streams/ or outputs/"
+        raise TheoryError("ERR_PLAN_INVALID", message, {"place": place})
+    if predicate.params.get("after"):
+        _check_after(predicate.params["after"], place=place.rpartition(".")[0] + ".after")
+
+
+def _check_after(name: str, *, place: str) -> None:
+    """Law: what a series is read after is a name in it, spelled as its paths are."""
+    try:
+        spelled = WorldPath(f"/artifacts/{name}", root=_ANYWHERE).segments
+    except TheoryError as error:
+        detail = {**error.detail, "place": place}
+        raise TheoryError(error.code, f"{place}: {error.message}", detail) from error
+    if "/".join(spelled) != name:
+        message = f"{place}: it is no name as paths have it, such as {'/'.join(spelled)[:64]!r}"
+        raise TheoryError("ERR_PLAN_INVALID", message, {"place": place})
 
 
 def where(predicate: Predicate, state: PlanState, own: str | None) -> str | None:
     """The plan-relative path that a world predicate reads; None while there is none yet.
 
     A path with its facet stands for itself. `outputs/…` is below the write prefix of the newest
-    attempt of `transition`, or of the transition that the predicate belongs to. What counts files
-    reads a whole prefix, with or without the slash.
+    attempt of `transition`, or of the transition that the predicate belongs to. What counts files,
+    or looks for new ones, reads a whole prefix, with or without the slash.
     """
     path: str = predicate.params["path"]
     if not path.startswith("/"):
@@ -105,7 +138,7 @@ def where(predicate: Predicate, state: PlanState, own: str | None) -> str | None
         if entry is None or entry.write_prefix is None:
             return None
         path = entry.write_prefix + path
-    if predicate.name == "file.count_min@1" and not path.endswith("/"):
+    if predicate.name in FOLDERS and not path.endswith("/"):
         path += "/"
     return WorldPath(path, root=state.plan).relative
 

@@ -175,6 +175,11 @@ class RegistrySnapshot:
             self.pin(ref, lane=lane, platform=platform)
 
     @property
+    def pins(self) -> Mapping[str, Mapping[str, Mapping[str, str]]]:
+        """Digests of images: environment -> reference -> platform."""
+        return MappingProxyType(self._contents.pins)
+
+    @property
     def environments(self) -> Mapping[str, Mapping[str, Any]]:
         """The environments by name: branch, lane, where its deployments go, what drift means."""
         return MappingProxyType(self._contents.environments)

@@ -44,3 +44,6 @@ class ArtifactStore(Protocol):
 
     async def copy_to(self, cid: str, target: str) -> None:
         """Write the verified bytes to a file of the caller, atomically."""
+
+    async def free_bytes(self) -> int:
+        """How many bytes may still be kept, as it is now: no promise that they can be."""

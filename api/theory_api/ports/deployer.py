@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from theory_api.domain.deployment import Deployment
+from theory_api.domain.deployment import Deployment, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,12 @@ class Deployer(Protocol):
 
     async def find(self, app: str) -> Deployed:
         """What is deployed under a name."""
+
+    async def standing(self) -> tuple[Standing, ...]:
+        """Every app that a deployment of ours left and that was not stopped.
+
+        Law: what says nothing of who deployed it is left out.
+        """
 
     async def stop(self, app: str) -> None:
         """Stop an app and all of its containers."""

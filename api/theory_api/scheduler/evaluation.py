@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Final
 
 from theory_api.domain import facts
-from theory_api.domain.predicates import STATE, judge, where
+from theory_api.domain.predicates import MACHINE, STATE, judge, where
 from theory_api.domain.state import PlanState
 from theory_api.domain.values import Output, Predicate, Verdict, Verdict3
 from theory_api.ports.artifacts import ArtifactStore
@@ -71,14 +73,14 @@ async def _one(
 ) -> tuple[Verdict3, str]:
     if predicate.name in STATE:
         return judge(predicate, state, own)
+    if predicate.name in MACHINE:
+        return _room(await artifacts.free_bytes(), int(predicate.params["free_bytes"]))
     path = where(predicate, state, own)
     if path is None:
         return "false", "nothing has been written there yet"
     mine = pending if prefix is not None and path.startswith(prefix) else ()
-    if predicate.name == "artifact.exists@1":
-        return await _exists(path, state, world, mine)
-    if predicate.name == "file.count_min@1":
-        return await _count(path, int(predicate.params["count"]), state, world, mine)
+    if predicate.name in _SURVEYS:
+        return await _SURVEYS[predicate.name](path, predicate, state, world, mine)
     found = await _find(path, state, world, mine)
     if found is None:
         return "false", f"{path} is not there"
@@ -114,16 +116,22 @@ def _larger(found: Output | ArtifactRow, predicate: Predicate) -> tuple[Verdict3
 
 
 async def _exists(
-    path: str, state: PlanState, world: World, mine: Sequence[Output]
+    path: str, _asked: Predicate, state: PlanState, world: World, mine: Sequence[Output]
 ) -> tuple[Verdict3, str]:
     if path.endswith("/"):
-        return await _count(path, 1, state, world, mine)
+        return await _at_least(1, path, state, world, mine)
     found = await _find(path, state, world, mine)
     return ("false", f"{path} is not there") if found is None else ("true", f"{path} is there")
 
 
 async def _count(
-    path: str, minimum: int, state: PlanState, world: World, mine: Sequence[Output]
+    path: str, asked: Predicate, state: PlanState, world: World, mine: Sequence[Output]
+) -> tuple[Verdict3, str]:
+    return await _at_least(int(asked.params["count"]), path, state, world, mine)
+
+
+async def _at_least(
+    minimum: int, path: str, state: PlanState, world: World, mine: Sequence[Output]
 ) -> tuple[Verdict3, str]:
     prefix = path if path.endswith("/") else path + "/"
     found = {output.path for output in mine if output.path.startswith(prefix)}
@@ -136,3 +144,60 @@ async def _count(
         after = rows[-1].path
     enough = len(found) >= minimum
     return ("true" if enough else "false"), f"{len(found)} of {minimum} below {prefix}"
+
+
+async def _below(
+    prefix: str, state: PlanState, world: World, mine: Sequence[Output], *, after: str = ""
+) -> AsyncGenerator[Output | ArtifactRow, None]:
+    """What lies below a prefix behind a path: first what is about to be there, then what is."""
+    for output in mine:
+        if output.path.startswith(prefix) and output.path > after:
+            yield output
+    while rows := await world.artifacts(state.plan, prefix, after=after):
+        for row in rows:
+            yield row
+        after = rows[-1].path
+
+
+async def _newer(
+    path: str, asked: Predicate, state: PlanState, world: World, mine: Sequence[Output]
+) -> tuple[Verdict3, str]:
+    """What lies below the name itself is the old, not a new entry of the series."""
+    after = asked.params.get("after", "")
+    known = f"{path}{after}" if after else ""
+    async with aclosing(_below(path, state, world, mine, after=known)) as entries:
+        async for found in entries:
+            if not known or not found.path.startswith(f"{known}/"):
+                return "true", f"{found.path} is new"
+    return "false", f"nothing below {path} comes after {after}" if after else f"{path} is empty"
+
+
+async def _filled(
+    path: str, _asked: Predicate, state: PlanState, world: World, mine: Sequence[Output]
+) -> tuple[Verdict3, str]:
+    if not path.endswith("/"):
+        found = await _find(path, state, world, mine)
+        has = found is not None and found.size_bytes > 0
+        return ("true", f"{path} has data") if has else ("false", f"{path} has no data")
+    async with aclosing(_below(path, state, world, mine)) as entries:
+        async for below in entries:
+            if below.size_bytes > 0:
+                return "true", f"{below.path} has data"
+    return "false", f"nothing below {path} has data"
+
+
+def _room(free: int, asked: int) -> tuple[Verdict3, str]:
+    reason = f"{free} bytes are free; {asked} are asked"
+    return ("true" if free >= asked else "false"), reason
+
+
+Survey = Callable[
+    [str, Predicate, PlanState, World, Sequence[Output]], Awaitable[tuple[Verdict3, str]]
+]
+_SURVEYS: Final[Mapping[str, Survey]] = {
+    "artifact.exists@1": _exists,
+    "file.count_min@1": _count,
+    "series.has_new@1": _newer,
+    "stream.has_data@1": _filled,
+}
+"""Predicates that are answered by which artifacts there are."""

@@ -68,6 +68,7 @@ class App:
     environment: str
     functions: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -226,6 +227,7 @@ async def app_create(cloud: ModalCloud, stream: Stream, request: Request) -> Non
         raise grpclib.GRPCError(grpclib.Status.NOT_FOUND, "no such environment")
     ident = cloud.ident("ap")
     cloud.apps[ident] = App(ident, request.description, request.environment_name)
+    cloud.apps[ident].tags = dict(request.tags)
     await stream.send_message(api_pb2.AppCreateResponse(app_id=ident, app_page_url="stand-in"))
 
 
@@ -259,6 +261,7 @@ async def app_publish(cloud: ModalCloud, stream: Stream, request: Request) -> No
     for ident in set(app.functions.values()) - set(request.function_ids.values()):
         await cloud.end(ident)
     app.name, app.functions = request.name, dict(request.function_ids)
+    app.tags = dict(request.tags)
     for ident in app.functions.values():
         await cloud.start(ident)
     await stream.send_message(api_pb2.AppPublishResponse(url=f"stand-in:{app.name}"))
@@ -271,6 +274,24 @@ async def app_stop(cloud: ModalCloud, stream: Stream, request: Request) -> None:
     for ident in app.functions.values():
         await cloud.end(ident)
     await stream.send_message(Empty())
+
+
+@rpc
+async def app_list(cloud: ModalCloud, stream: Stream, request: Request) -> None:
+    stopped, deployed = api_pb2.APP_STATE_STOPPED, api_pb2.APP_STATE_DEPLOYED
+    items = [
+        api_pb2.AppListResponse.AppListItem(
+            app_id=app.ident, name=app.name, state=stopped if app.stopped else deployed
+        )
+        for app in cloud.apps.values()
+        if app.environment == request.environment_name
+    ]
+    await stream.send_message(api_pb2.AppListResponse(apps=items))
+
+
+@rpc
+async def app_get_tags(cloud: ModalCloud, stream: Stream, request: Request) -> None:
+    await stream.send_message(api_pb2.AppGetTagsResponse(tags=cloud.apps[request.app_id].tags))
 
 
 @rpc
@@ -320,11 +341,17 @@ async def mount_get_or_create(cloud: ModalCloud, stream: Stream, request: Reques
 
 @rpc
 async def secret_get_or_create(cloud: ModalCloud, stream: Stream, request: Request) -> None:
-    """Law: what a deployment sends of a secret is its name; its value is there already."""
-    if request.env_dict:
-        raise cloud.refuse("values of a secret in a deployment")
+    """Laws: what a deployment sends of a secret is its name; who makes one says that it is new."""
     key = (request.environment_name, request.deployment_name)
+    if key[0] not in cloud.environments:
+        raise grpclib.GRPCError(grpclib.Status.NOT_FOUND, "no such environment")
     held = cloud.secrets.get(key)
+    if request.object_creation_type == api_pb2.OBJECT_CREATION_TYPE_CREATE_FAIL_IF_EXISTS:
+        if held is not None:
+            raise grpclib.GRPCError(grpclib.Status.ALREADY_EXISTS, f"secret {key[1]} is there")
+        held = cloud.secrets[key] = dict(request.env_dict)
+    elif request.env_dict:
+        raise cloud.refuse("values of a secret in a deployment")
     if held is None:
         raise grpclib.GRPCError(grpclib.Status.NOT_FOUND, f"no secret {key[1]}")
     missing = set(request.required_keys) - set(held)
@@ -334,6 +361,13 @@ async def secret_get_or_create(cloud: ModalCloud, stream: Stream, request: Reque
     cloud._named[ident] = key
     metadata = api_pb2.SecretMetadata(name=key[1])
     await stream.send_message(api_pb2.SecretGetOrCreateResponse(secret_id=ident, metadata=metadata))
+
+
+@rpc
+async def secret_update(cloud: ModalCloud, stream: Stream, request: Request) -> None:
+    held = cloud.secrets[cloud._named[request.secret_id]]
+    held.update({update.key: update.value for update in request.updates})
+    await stream.send_message(Empty())
 
 
 def _handle(cloud: ModalCloud, ident: str, name: str, kind: int) -> Message:

@@ -20,10 +20,12 @@ log: {{level: error, accesslog: {{disabled: true}}}}
 storage: {{filesystem: {{rootdirectory: {folder}/images}}, delete: {{enabled: true}}}}
 http: {{addr: 127.0.0.1:{port}}}
 """
+_CLOSED: Final = "auth: {{htpasswd: {{realm: tests, path: {folder}/nobody}}}}\n"
+"""Nobody is in the file: whoever comes is refused."""
 
 
 @contextlib.contextmanager
-def registry(folder: Path) -> Iterator[str]:
+def registry(folder: Path, *, closed: bool = False) -> Iterator[str]:
     """`host:port` of a registry that keeps its images in a folder; never skipped in CI."""
     if shutil.which("docker-registry") is None:
         if os.environ.get("CI"):
@@ -33,7 +35,9 @@ def registry(folder: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     told = folder / "registry.yml"
-    told.write_text(_CONFIGURATION.format(folder=folder, port=port), encoding="ascii")
+    text = _CONFIGURATION + (_CLOSED if closed else "")
+    (folder / "nobody").touch()
+    told.write_text(text.format(folder=folder, port=port), encoding="ascii")
     process = subprocess.Popen(
         ["docker-registry", "serve", str(told)],
         stdout=subprocess.DEVNULL,

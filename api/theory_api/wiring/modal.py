@@ -30,6 +30,7 @@ async def delivery(settings: Settings) -> AsyncIterator[ModalDelivery]:
             snapshot,
             environment=lane_environment(settings),
             app=namer(settings),
+            owner=settings.modal_owner,
             headers=headers,
         )
     finally:

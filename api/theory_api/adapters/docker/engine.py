@@ -34,6 +34,8 @@ _THREADS: Final = 8
 _LONG: Final = "docker-images"
 _ABSENT: Final = 404
 _GONE: Final = frozenset({304, 404, 409})
+_DENIED: Final = ("authentication", "credentials", "denied", "unauthorized")
+"""Words of registries that want to know who asks, or do not like the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,33 @@ class Engine:
         if told:
             absent = "not found" in told or "manifest unknown" in told
             raise coded("ERR_IMAGE_NOT_FOUND" if absent else "ERR_IMAGE_PULL", digest)
+
+    async def push(self, image: str, repository: str, tag: str) -> str:
+        """Have a registry take an image under a tag, and answer the digest that it has there.
+
+        Whose credentials: those of `docker login`. Raises `ERR_IMAGE_NOT_FOUND` (the engine has no
+        such image), `ERR_UPLOAD` (the registry does not take it).
+        """
+
+        def work(client: APIClient) -> list[Mapping[str, Any]]:
+            client.tag(image, repository, tag)
+            return list(client.push(repository, tag=tag, stream=True, decode=True))
+
+        try:
+            said = await self.call(work, within_s=PULL_S, threads=_LONG)
+        except TheoryError as error:
+            if error.detail.get("status") == _ABSENT:
+                raise coded("ERR_IMAGE_NOT_FOUND", image) from error
+            raise
+        told = " ".join(str(line["error"]) for line in said if "error" in line)
+        digests = [line["aux"]["Digest"] for line in said if "Digest" in line.get("aux", {})]
+        if told or not digests:
+            # The registry's words name hosts, and may name more.
+            log.warning("error.ERR_UPLOAD", repository=repository, reason=told[:500])
+            denied = any(word in told for word in _DENIED)
+            why = "the registry knows no such credentials" if denied else "the registry refuses it"
+            raise coded("ERR_UPLOAD", why)
+        return str(digests[-1])
 
     async def load(self, archive: Path) -> None:
         """Have the engine take an archive in."""

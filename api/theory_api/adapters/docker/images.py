@@ -11,6 +11,8 @@ from theory_core import TheoryError
 
 BUILT: Final = "build"
 """The tag of what was built here last; it is resolved to an image id before anything runs."""
+TAG_LENGTH: Final = 32
+"""Characters of an image id that a pushed image is tagged with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +27,24 @@ class Chosen:
 class Images:
     """Finds images; `registry` is the host that pinned ones are pulled from.
 
-    `lane` is the one whose images may be had before a run asks for them.
+    `lane` is the one whose images may be had before a run asks for them; `built` is the tag of what
+    was built here last.
     """
 
     def __init__(
-        self, engine: Engine, *, registry: str, platform: str, lane: str = "build"
+        self,
+        engine: Engine,
+        *,
+        registry: str,
+        platform: str,
+        lane: str = "build",
+        built: str = BUILT,
     ) -> None:
         self._engine = engine
         self._registry = registry
         self.platform = platform
         self.lane = lane
+        self._built = built
         self._pinned: dict[tuple[str, str], Chosen] = {}
 
     async def choose(self, repository: str, expected: str | None) -> Chosen:
@@ -44,7 +54,7 @@ class Images:
         (another platform, or another digest than was asked for), `ERR_DOCKER`.
         """
         if expected is None:
-            found = await self._engine.image(f"{repository}:{BUILT}")
+            found = await self._engine.image(f"{repository}:{self._built}")
             if found is None:
                 raise coded("ERR_IMAGE_NOT_FOUND", "build it: theory image build")
             self._check(found)
@@ -55,7 +65,7 @@ class Images:
         return known
 
     async def _find(self, repository: str, expected: str) -> Chosen:
-        place = f"{self._registry}/{repository}" if self._registry else repository
+        place = self.place(repository)
         found = await self._engine.image(f"{place}@{expected}")
         if found is None:
             await self._engine.pull(place, expected)
@@ -66,6 +76,25 @@ class Images:
         if expected not in found.digests:
             raise coded("ERR_REGISTRY_MISMATCH", "image_digest")
         return Chosen(found.id, expected)
+
+    def place(self, repository: str) -> str:
+        """Where the images of a repository are had from."""
+        return f"{self._registry}/{repository}" if self._registry else repository
+
+    async def push(self, repository: str, built: Chosen) -> Chosen:
+        """Have the registry take what was built here, and answer it with its digest there.
+
+        Laws: the tag is the image id's, so no tag ever moves to another image; the digest counts
+        if the engine knows the same image by it. Raises `TheoryError` as `Engine.push`, and
+        `ERR_REGISTRY_MISMATCH`.
+        """
+        place = self.place(repository)
+        tag = built.id.removeprefix("sha256:")[:TAG_LENGTH]
+        digest = await self._engine.push(built.id, place, tag)
+        found = await self._engine.image(f"{place}@{digest}")
+        if found is None or found.id != built.id:
+            raise coded("ERR_REGISTRY_MISMATCH", "the registry has another image than was pushed")
+        return Chosen(built.id, digest)
 
     def forget(self, chosen: Chosen) -> None:
         """An image that was known is not there any more."""

@@ -101,6 +101,10 @@ class FileArtifacts:
         """Write the verified bytes to a file of the caller, atomically; its folder is made."""
         await in_thread(partial(self._copy, cid, Path(target)))
 
+    async def free_bytes(self) -> int:
+        """What the file system of the folder says."""
+        return await in_thread(self._free)
+
     # Below: blocking, in a thread.
 
     def held(self, cid: str) -> bool:
@@ -125,6 +129,10 @@ class FileArtifacts:
                 part.name(target)
         finally:
             part.drop()
+
+    def _free(self) -> int:
+        with translated():
+            return self._disk.free(self._root)
 
     def _put(self, data: bytes) -> Blob:
         part = _Part(self._disk, self._parts)

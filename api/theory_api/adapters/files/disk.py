@@ -89,6 +89,11 @@ class Disk:
             step.mkdir(mode=0o700, exist_ok=True)
             self.sync_folder(step.parent)
 
+    def free(self, folder: Path) -> int:
+        """Bytes that may still be written where a folder lies, by who is not the superuser."""
+        found = os.statvfs(folder)
+        return found.f_bavail * found.f_frsize
+
 
 def part_name() -> str:
     """A name for a file that is not finished yet."""

@@ -100,6 +100,10 @@ class JournalledArtifacts:
         else:
             await in_thread(partial(self._files.write_out, Path(target), (data,)))
 
+    async def free_bytes(self) -> int:
+        """What the file system of the home says."""
+        return await self._files.free_bytes()
+
     async def sweep(self) -> int:
         """Remove what was left unfinished a day ago or longer; how many files."""
         orphans = await in_thread(self._overlay.packs.sweep)

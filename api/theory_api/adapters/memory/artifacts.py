@@ -15,10 +15,11 @@ _MAX_GET: Final = 8 * 1024 * 1024
 
 
 class MemoryArtifacts:
-    """Implements `theory_api.ports.artifacts.ArtifactStore`; `blobs` is open to tests."""
+    """Implements `theory_api.ports.artifacts.ArtifactStore`; what it has is open to tests."""
 
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
+        self.free = 1 << 40
 
     async def put(self, data: bytes) -> Blob:
         """Store `data`."""
@@ -65,6 +66,10 @@ class MemoryArtifacts:
     async def copy_to(self, cid: str, target: str) -> None:
         """Write the verified bytes to a file of the caller; its folder is made."""
         await asyncio.to_thread(_write, Path(target), _verified(cid, self._data(cid)))
+
+    async def free_bytes(self) -> int:
+        """What tests say."""
+        return self.free
 
     def _data(self, cid: str) -> bytes:
         data = self.blobs.get(cid)

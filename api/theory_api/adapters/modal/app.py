@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from theory_api.domain.deployment import Deployment
+from theory_api.domain.deployment import Deployment, Standing
+from theory_api.domain.processor import slug
+from theory_core import TheoryError
 
 if TYPE_CHECKING:
     from modal import App, Image, Secret
@@ -16,6 +18,8 @@ MOCK: Final = "mock"
 REAL: Final = "real"
 """The mode of `run`. Law: nothing that must see no secret runs where secrets are."""
 FUNCTIONS: Final = (RUN, MOCK)
+MARK: Final = "theory-"
+"""What the names of our tags begin with."""
 BEYOND_S: Final = 60
 """A function may last this much longer than the run in it: its stop, and what it then tells."""
 CONNECTIONS: Final = 4
@@ -44,12 +48,33 @@ def build(deployment: Deployment, *, environment: str, layout: Layout | None = N
     import modal  # noqa: PLC0415 - a second of imports, for those who use it
 
     place = Layout() if layout is None else layout
-    app = modal.App(deployment.app, include_source=False)
+    app = modal.App(deployment.app, include_source=False, tags=marks(deployment))
     image = modal.Image.from_registry(deployment.image, add_python=None).entrypoint([])
     for function in FUNCTIONS:
         secrets = _secrets(deployment, environment) if function == RUN else []
         _function(app, deployment, image, secrets, function, place)
     return app
+
+
+def marks(deployment: Deployment) -> dict[str, str]:
+    """What is written on an app as Modal's tags: whose it is, and of which processor."""
+    path, _, version = deployment.ref.partition("@")
+    space, _, name = path.partition("/")
+    facts = {"owner": deployment.owner, "ns": space, "name": name, "version": version}
+    return {f"{MARK}{fact}": value for fact, value in facts.items()}
+
+
+def read_marks(app: str, tags: Mapping[str, str]) -> Standing | None:
+    """What `marks` wrote on an app; None if it wrote nothing there."""
+    try:
+        owner, space, name, version = (
+            tags[f"{MARK}{fact}"] for fact in ("owner", "ns", "name", "version")
+        )
+        ref = f"{space}/{name}@{version}"
+        slug(ref)
+    except (KeyError, TheoryError):
+        return None
+    return Standing(app=app, ref=ref, owner=owner)
 
 
 def secret_name(name: str) -> str:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
-from theory_api.adapters.modal.app import FUNCTIONS, Layout, build
+from theory_api.adapters.modal.app import FUNCTIONS, Layout, build, read_marks
 from theory_api.adapters.modal.endpoints import address
 from theory_api.adapters.modal.sdk import DEPLOY_S, ModalSdk
 from theory_api.adapters.run_v1.calling import coded
-from theory_api.domain.deployment import Deployment
+from theory_api.domain.deployment import Deployment, Standing
 from theory_api.ports.deployer import Deployed
 from theory_core import TheoryError
+
+LIST_S: Final = 60.0
+"""For a list of all apps of an environment, each asked for its marks."""
+AT_ONCE: Final = 8
+"""Apps that are asked at the same time."""
 
 
 class ModalDeployer:
@@ -44,6 +50,30 @@ class ModalDeployer:
         if not urls:
             raise coded("ERR_ENDPOINT_MISSING", app)
         return Deployed(app, self._sdk.environment, urls)
+
+    async def standing(self) -> tuple[Standing, ...]:
+        """Apps of the environment with our marks; each is asked for its own."""
+        room = asyncio.Semaphore(AT_ONCE)
+
+        async def look(app: Any, client: Any) -> Standing | None:  # noqa: ANN401 - the SDK's own
+            from modal.exception import NotFoundError  # noqa: PLC0415 - as below
+
+            async with room:
+                try:
+                    tags = await app.get_tags.aio(client=client)
+                except NotFoundError:
+                    return None  # stopped by somebody else in the meantime
+            return read_marks(app.name or "", tags)
+
+        async def listed(client: Any) -> list[Standing | None]:  # noqa: ANN401 - as above
+            from modal import Environment  # noqa: PLC0415 - as below
+
+            place = Environment.from_name(self._sdk.environment, client=client)
+            apps = await place.apps.list.aio()
+            return await asyncio.gather(*(look(app, client) for app in apps if app.name))
+
+        found = await self._sdk.call(self._sdk.environment, listed, within_s=LIST_S)
+        return tuple(one for one in found if one is not None)
 
     async def stop(self, app: str) -> None:
         """Stop the app; its containers end with it."""

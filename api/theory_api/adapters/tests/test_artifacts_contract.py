@@ -126,3 +126,8 @@ async def test_a_copy_replaces_a_file_and_refuses_a_folder(
     await artifacts.copy_to(blob.cid, str(target))
     assert target.read_bytes() == b"new"
     await refused("ERR_STORAGE", artifacts.copy_to(blob.cid, str(tmp_path)))
+
+
+async def test_what_is_free_is_a_count(artifacts: ArtifactStore) -> None:
+    assert type(await artifacts.free_bytes()) is int
+    assert await artifacts.free_bytes() > 0

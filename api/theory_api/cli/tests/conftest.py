@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import structlog
 
 from theory_api.cli.main import main
 from theory_api.cli.tests.desk import PLAN, TEXT, Desk, environment
+
+if TYPE_CHECKING:
+    from theory_api.cli.tests.cloud import Running
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +51,15 @@ def desk(
     (tmp_path / "plan.yaml").write_text(PLAN, encoding="utf-8")
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     return Desk(tmp_path, capsys)
+
+
+@pytest.fixture
+def modal(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    """A cloud that this desk is set up for."""
+    from theory_api.cli.tests.cloud import running_cloud  # noqa: PLC0415 - its SDK takes a second
+
+    with running_cloud(desk.folder, monkeypatch) as running:
+        yield running
 
 
 @pytest.fixture

@@ -2,97 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import shutil
-import sys
-import threading
-from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-
+import grpclib
 import pytest
 
-from theory_api.adapters.modal import app
+from theory_api.cli.tests.cloud import DIGEST, OTHER, REF, Running, pins
 from theory_api.cli.tests.desk import Desk
-from theory_api.tests.modal_cloud import ModalCloud, modal_cloud
-from theory_api.tests.transports import PROCESSORS, free_ports
+from theory_api.tests.modal_cloud import App
 from theory_core import validate_envelope
 
-REF = "llm/litellm@1"
-DIGEST = "sha256:" + "c4" * 32
-OTHER = "sha256:" + "c5" * 32
-IMAGE = f"theory/llm-litellm-v1@{DIGEST}"
 INPUTS = '{"task": "script", "text": "A tide mill works with the moon. It turns twice a day."}'
-
-
-@dataclass
-class Running:
-    """A cloud in a thread of its own: the command line has a loop of its own too."""
-
-    cloud: ModalCloud
-    registry: Path
-    loop: asyncio.AbstractEventLoop
-
-    def does(self, work: Coroutine[object, object, None]) -> None:
-        """Have something done in its loop."""
-        asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
-
-
-def pins(registry: Path, digest: str) -> None:
-    """Pin the processor's image in every environment."""
-    text = f"schema: theory.pins.v1\npins:\n  {REF}: {{amd64: '{digest}', arm64: '{digest}'}}\n"
-    for name in ("dev", "staging", "main"):
-        (registry / "pins" / f"{name}.yaml").write_text(text, encoding="utf-8")
-
-
-@pytest.fixture
-def modal(tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    assert desk.folder == tmp_path
-    loop, ready, ending = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
-    found: list[ModalCloud] = []
-
-    async def serve() -> None:
-        folder = tmp_path / "cloud"
-        folder.mkdir()
-        async with modal_cloud(folder) as cloud:
-            found.append(cloud)
-            ready.set()
-            await ending.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    assert ready.wait(10)
-    (cloud,) = found
-    cloud.images.add(IMAGE)
-    cloud.secrets["dev", "theory-openai-api-key"] = {"OPENAI_API_KEY": "canary-1234567890"}
-    cloud.secrets["main", "theory-openai-api-key"] = {"OPENAI_API_KEY": "canary-1234567890"}
-    registry = tmp_path / "registry"
-    shutil.copytree(PROCESSORS.parent / "registry", registry)
-    pins(registry, DIGEST)
-    (port,) = free_ports(1)
-    told = {
-        "MODAL_SERVER_URL": cloud.url,
-        "MODAL_TOKEN_ID": "ak-test",
-        "MODAL_TOKEN_SECRET": "as-test",
-        "MODAL_CONFIG_PATH": str(tmp_path / "none.toml"),
-        "THEORY_REGISTRY": str(registry),
-        "THEORY_MODAL_OWNER": "ada-main",
-        "THEORY_MODAL_KEY": "wk-test",
-        "THEORY_MODAL_SECRET": "ws-test",
-        "THEORY_GATEWAY_LISTEN": f"127.0.0.1:{port}",
-        "THEORY_GATEWAY_URL": f"http://127.0.0.1:{port}",
-    }
-    for name, value in told.items():
-        monkeypatch.setenv(name, value)
-    ports = dict(zip((app.RUN, app.MOCK), free_ports(2), strict=True))
-    place = {"root": str(PROCESSORS), "python": sys.executable, "host": "127.0.0.1"}
-    monkeypatch.setattr(app, "Layout", functools.partial(app.Layout, **place, ports=ports))
-    yield Running(cloud, registry, loop)
-    loop.call_soon_threadsafe(ending.set)
-    thread.join(30)
-    loop.close()
-    assert cloud.faults == []
 
 
 def test_a_processor_is_deployed_looked_at_probed_and_stopped(desk: Desk, modal: Running) -> None:
@@ -136,18 +54,65 @@ def test_drift_is_reported_or_fails_as_the_environment_says(desk: Desk, modal: R
         assert desk.theory("modal", "deploy", REF, "--lane", lane).code == 0
         pins(modal.registry, OTHER)
         seen = desk.theory("modal", "verify-digest", REF, "--lane", lane, "--json")
+        audit = desk.theory("registry", "drift", "--lane", lane, "--json")
         if lane == "dev":
-            assert seen.code == 0
+            assert (seen.code, audit.code) == (0, 0)
             assert {(one["pinned"], one["runs"]) for one in seen.json} == {(OTHER, DIGEST)}
+            assert [(one["ref"], one["runs"]) for one in audit.json] == [(REF, DIGEST)] * 2
+            assert "drifted" in desk.theory("registry", "drift").out
         else:
-            assert (seen.code, seen.json["code"]) == (1, "ERR_REGISTRY_MISMATCH")
+            for refused in (seen, audit):
+                assert (refused.code, refused.json["code"]) == (1, "ERR_REGISTRY_MISMATCH")
+                assert REF in refused.json["message"]
         assert desk.theory("modal", "stop", REF, "--lane", lane).code == 0
+        # What is pinned and not deployed has not drifted.
+        assert desk.theory("registry", "drift", "--lane", lane, "--json").json == []
 
 
 def test_nothing_is_deployed_that_nobody_pinned(desk: Desk, modal: Running) -> None:
     printed = desk.theory("modal", "deploy", "media/shotlist@1", "--json")
     assert (printed.code, printed.json["code"]) == (1, "ERR_IMAGE_UNPINNED")
     assert modal.cloud.calls == []
+
+
+def test_what_nothing_deploys_any_more_is_stopped_if_asked(
+    desk: Desk, modal: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = modal.cloud
+    for told in ({}, {"THEORY_MODAL_OWNER": "bob-main"}, {"THEORY_MODAL_OWNER": "", "CI": "true"}):
+        with monkeypatch.context() as patch:
+            for name, value in told.items():
+                patch.setenv(name, value)
+            assert desk.theory("modal", "deploy", REF).code == 0
+    foreign = App("ap-" + "0" * 22, "somebodys-app", "dev")
+    cloud.apps[foreign.ident] = foreign
+    kept = desk.theory("modal", "gc", "--no-dry-run", "--json")
+    assert (kept.code, kept.json) == (0, {"apps": [], "dry_run": False})
+
+    (modal.registry / "processors" / "llm" / "litellm" / "1.yaml").unlink()
+    for name in ("dev", "staging", "main"):
+        file = modal.registry / "pins" / f"{name}.yaml"
+        file.write_text("schema: theory.pins.v1\npins: {}\n", encoding="utf-8")
+    expected = {"app": "ada-main-llm-litellm-v1", "ref": REF, "reason": "not in the registry"}
+    rehearsed = desk.theory("modal", "gc", "--json")
+    assert rehearsed.json == {"apps": [expected], "dry_run": True}
+    assert cloud.app("ada-main-llm-litellm-v1", "dev") is not None
+    assert "would stop  ada-main-llm-litellm-v1" in desk.theory("modal", "gc").out
+    assert desk.theory("modal", "gc", "--lane", "main", "--json").json["apps"] == []
+    # Somebody else is faster, with the list and with the end.
+    for call in ("AppGetTags", "AppGetOrCreate"):
+        cloud.failing[call] = grpclib.Status.NOT_FOUND
+        assert desk.theory("modal", "gc", "--no-dry-run").code == 0
+        del cloud.failing[call]
+    cloud.failing["AppStop"] = grpclib.Status.PERMISSION_DENIED
+    refused = desk.theory("modal", "gc", "--no-dry-run", "--json")
+    assert (refused.code, refused.json["code"]) == (1, "ERR_MODAL_INVOCATION")
+    del cloud.failing["AppStop"]
+    assert "stopped" in desk.theory("modal", "gc", "--no-dry-run").out
+    assert cloud.app("ada-main-llm-litellm-v1", "dev") is None
+    for other in ("bob-main-llm-litellm-v1", "llm-litellm-v1", "somebodys-app"):
+        assert cloud.app(other, "dev") is not None
+    assert desk.theory("modal", "gc", "--json").json["apps"] == []
 
 
 @pytest.mark.parametrize("adapter", ["modal", "modal-http"])

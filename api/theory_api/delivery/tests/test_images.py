@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -27,3 +28,22 @@ def test_a_step_that_hangs_ends_with_all_that_it_started(monkeypatch: pytest.Mon
 def test_a_step_that_fails_says_what_it_said_last() -> None:
     with pytest.raises(TheoryError, match="failed: no such package"):
         images._run([sys.executable, "-c", "print('no such package'); raise SystemExit(1)"])
+
+
+def test_the_wheel_is_that_of_the_machine_or_one_for_all(tmp_path: Path) -> None:
+    names = (
+        "theory_core-0.1.0-cp311-abi3-manylinux_2_34_x86_64.whl",
+        "theory_core-0.1.0-cp311-abi3-manylinux_2_34_aarch64.whl",
+        "theory_runtime-0.1.0-py3-none-any.whl",
+    )
+    for name in names:
+        (tmp_path / name).touch()
+    assert images._wheel(tmp_path, "theory_core", "x86_64").name == names[0]
+    assert images._wheel(tmp_path, "theory_core", "aarch64").name == names[1]
+    assert images._wheel(tmp_path, "theory_runtime", "aarch64").name == names[2]
+    (tmp_path / names[1]).unlink()
+    cache, source = tmp_path / "cache", images.Source("a/b@1", tmp_path, "theory/a-b-v1")
+    with pytest.raises(TheoryError, match="0 wheels of theory_core for aarch64") as refused:
+        images.Builder(cache, tmp_path, platform="arm64").build(source, lambda _text: None)
+    assert refused.value.code == "ERR_UNAVAILABLE"
+    assert not cache.exists(), "nothing was fetched for an image that cannot be made"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from theory_api.delivery.snapshot import load_registry
-from theory_api.domain.predicates import STATE, WORLD
+from theory_api.domain.predicates import MACHINE, STATE, WORLD
 from theory_api.domain.registry import RegistrySnapshot
 from theory_core import ERROR_CODES, TheoryError, digest
 
@@ -47,8 +47,9 @@ def test_every_processor_of_the_registry_has_its_program() -> None:
 
 def test_the_declared_predicates_are_those_that_are_built_in() -> None:
     declared = load_registry(REGISTRY).predicates
-    assert set(declared) == WORLD | STATE
+    assert set(declared) == WORLD | STATE | MACHINE
     assert {name for name, entry in declared.items() if entry["reads"] == "world"} == WORLD
+    assert {name for name, entry in declared.items() if entry["reads"] == "machine"} == MACHINE
 
 
 def test_the_default_policy_retries_what_a_retry_can_help() -> None:

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 import theory_api
 from theory_api.delivery.snapshot import load_registry
-from theory_api.domain.deployment import NAME_LENGTH, app_name, deployment, function_of, owner_of
+from theory_api.domain.deployment import (
+    NAME_LENGTH,
+    Standing,
+    app_name,
+    deployment,
+    function_of,
+    owner_mark,
+    owner_of,
+    stale,
+)
 from theory_core import TheoryError
 
 REGISTRY = Path(theory_api.__file__).parents[2] / "registry"
@@ -57,3 +66,54 @@ def test_nothing_is_deployed_without_a_digest(digest: str | None) -> None:
         deployment(spec, app="a", image_digest=digest)
     assert refused.value.code == "ERR_IMAGE_UNPINNED"
     assert "image not pinned" in refused.value.message
+
+
+def left(ref: str, owner: str = "ada-main", app: str = "") -> Standing:
+    return Standing(app=app or app_name(ref, owner), ref=ref, owner=owner_mark(owner))
+
+
+KNOWN = ("media/frames@1", "media/frames@2", "media/probe@1")
+
+
+@pytest.mark.parametrize(
+    ("apps", "expected"),
+    [
+        ((), ()),
+        ((left("media/probe@1"), left("media/frames@1")), ()),
+        ((left("media/gone@1"),), (("media/gone@1", "not in the registry"),)),
+        ((left("media/frames@1"), left("media/frames@2")), (("media/frames@1", "@2 is deployed"),)),
+        # A newer version that the registry does not know takes nobody's place.
+        ((left("media/probe@1"), left("media/probe@2")), (("media/probe@2", "not in the"),)),
+        # Others' apps: another person, CI, another branch that continues this one's name.
+        ((left("media/gone@1", "bob-main"),), ()),
+        ((left("media/gone@1", ""),), ()),
+        ((left("media/gone@1", "ada-main-media"),), ()),
+        # What is not called as its marks say was marked by somebody else.
+        ((left("media/gone@1", app="somebodys-app"),), ()),
+        ((left("media/gone@1", "bob-main", app="ada-main-media-gone-v1"),), ()),
+    ],
+)
+def test_what_nothing_here_deploys_any_more_is_stale(
+    apps: tuple[Standing, ...], expected: tuple[tuple[str, str], ...]
+) -> None:
+    found = stale(apps, KNOWN, owner="ada-main")
+    assert [one.ref for one, _ in found] == [ref for ref, _ in expected]
+    for (_, reason), (_, words) in zip(found, expected, strict=True):
+        assert words in reason
+
+
+def test_what_ci_deploys_is_collected_by_ci_alone() -> None:
+    # Called like a processor of CI's: ada/main-gone@1.
+    persons = left("media/gone@1", "ada-main")
+    cis = left("media/gone@1", "")
+    assert [one for one, _ in stale((persons, cis), KNOWN, owner="")] == [cis]
+
+
+def test_an_owner_whose_name_is_too_long_is_marked_by_its_digest() -> None:
+    one, other = "ada-" + "x" * 80, "ada-" + "x" * 81
+    assert len(owner_mark(one)) <= 63
+    assert owner_mark(one) != owner_mark(other)
+    assert owner_mark("ada-main") == "ada-main"
+    assert owner_mark("") != owner_mark(".")
+    apps = (left("media/gone@1", one), left("media/gone@1", other))
+    assert [found.owner for found, _ in stale(apps, KNOWN, owner=one)] == [owner_mark(one)]

@@ -25,7 +25,14 @@ SIZE = asked("image.resolution_min", width=640, height=480)
 GOT = asked("http.get.200")
 FITS = asked("json.schema_ok", schema={"type": "object", "required": ["a"]})
 PASS = asked("tests.pass")
-ALL = (LASTS, SIZE, GOT, FITS, PASS)
+
+
+def answers(expression: str) -> Predicate:
+    return asked("artifact.jmespath_ok", expression=expression)
+
+
+SOME = answers("length(shots[?ms > `0`]) == length(shots)")
+ALL = (LASTS, SIZE, GOT, FITS, PASS, SOME)
 
 
 def media(**facts: object) -> bytes:
@@ -61,6 +68,23 @@ def test_what_is_well_formed_is_accepted(predicate: Predicate) -> None:
         asked("json.schema_ok", schema={"items": {"$dynamicRef": "#x"}}),
         asked("json.schema_ok", schema={"$ref": "https://example.org/schema"}),
         asked("json.schema_ok", schema={"const": "x" * SCHEMA_BYTES}),
+        answers("a =="),
+        answers(""),
+        answers('"'),
+        answers("no_such(a)"),
+        answers("join(',', a)"),
+        answers("to_string(a)"),
+        answers("map(&a, b)"),
+        answers("[a, b]"),
+        answers("{a: b}"),
+        answers("a == `[1, 2]`"),
+        answers("a | " * 40 + "a"),
+        answers("(" * 65 + "a" + ")" * 65),
+        answers("!" * 65 + "a"),
+        answers("a" * 513),
+        asked("artifact.jmespath_ok"),
+        asked("artifact.jmespath_ok", expression=7),
+        asked("artifact.jmespath_ok", expression="a", path="outputs/"),
         asked("json.schema_ok", schema={"const": [[[[[[[[[[[[[[[[[0]]]]]]]]]]]]]]]]]}),
     ],
 )
@@ -109,7 +133,54 @@ def test_facts_are_judged_as_they_are_stated(
     assert (verdict, bool(reason)) == (expected, True)
 
 
+@pytest.mark.parametrize(
+    ("expression", "body", "expected"),
+    [
+        ("a > `1`", b'{"a":2}', "true"),
+        ("a > `1`", b'{"a":1}', "false"),
+        ("a > `1`", b'{"b":1}', "false"),
+        ("a > `1`", b'{"a":"x"}', "error"),
+        ("a", b'{"a":7}', "error"),
+        ("a", b'{"a":"true"}', "error"),
+        ("a", b'{"a":[true]}', "error"),
+        ("a", b'{"a":{}}', "error"),
+        ("a", b'{"a":null}', "false"),
+        ("a", b"[]", "false"),
+        ("&a", b"{}", "error"),
+        ("length(a) == `2`", b'{"a":[1,2]}', "true"),
+        ("length(a) == `2`", b'{"a":2}', "error"),
+        ("length(a) == `2`", b"{}", "error"),
+        ("shots[-1].id == 'b'", b'{"shots":[{"id":"a"},{"id":"b"}]}', "true"),
+        ("contains(a[].b, 'x') && !c", b'{"a":[{"b":"x"}]}', "true"),
+        ("max_by(a, &b).c", b'{"a":[{"b":1,"c":false},{"b":2,"c":true}]}', "true"),
+        ("sort(a)[0] == `1`", b'{"a":[2,1]}', "true"),
+        ("sort(a)[0] == `1`", b'{"a":[2,"x"]}', "error"),
+        ("a[::0]", b'{"a":[1]}', "error"),
+        ("ceil(sum(a)) > `1`", b'{"a":[1e308,1e308]}', "error"),
+        ("a == a", b'{"a":1,"a":1}', "error"),
+        ("a", b"\xff", "error"),
+        ("a", b"[" * 65 + b"]" * 65, "error"),
+    ],
+)
+def test_an_expression_holds_if_its_answer_is_true_and_not_merely_something(
+    expression: str, body: bytes, expected: str
+) -> None:
+    predicate = answers(expression)
+    validate(predicate, place="$.goal[0]")
+    verdict, reason = judge(predicate, body)
+    assert (verdict, bool(reason)) == (expected, True)
+
+
+def test_no_part_of_an_expression_answers_with_more_than_it_was_given() -> None:
+    body = canonicalize({"a": [[number] for number in range(20_000)]})
+    predicate = answers("length(a" + "[]" * 8 + ") == `20000`")
+    validate(predicate, place="$.goal[0]")
+    assert judge(predicate, body)[0] == "true"
+
+
 def test_a_reason_repeats_nothing_of_the_artifact() -> None:
+    for expression in ("a", "length(a)", "a > `1`"):
+        assert "canary" not in judge(answers(expression), b'{"a":"sk-canary"}')[1]
     schema = {"properties": {"a": {"enum": ["x"]}}, "additionalProperties": False}
     predicate = asked("json.schema_ok", schema=schema)
     for body in (b'{"a":"sk-canary"}', b'{"sk-canary":1}'):

@@ -34,6 +34,12 @@ COUNT = asked("file.count_min", path="/artifacts/shared", count=1)
         asked("budget.available", amount={"tokens": 5}),
         asked("dependency.satisfied", transition="a"),
         asked("lease.acquirable", path="/artifacts/x/"),
+        asked("disk.space_available", free_bytes=0),
+        asked("series.has_new", path="/senses/eye/"),
+        asked("series.has_new", path="/artifacts/feed", after="0003.json"),
+        asked("series.has_new", path="outputs/feed/", after="", transition="a"),
+        asked("stream.has_data", path="/streams/effectors/mouth/audio"),
+        asked("stream.has_data", path="outputs/"),
     ],
 )
 def test_what_is_well_formed_is_accepted(predicate: Predicate) -> None:
@@ -62,6 +68,15 @@ def test_what_is_well_formed_is_accepted(predicate: Predicate) -> None:
         (asked("budget.available", amount=[]), "ERR_PLAN_INVALID"),
         (asked("lease.acquirable", path="outputs/x"), "ERR_PLAN_INVALID"),
         (asked("dependency.satisfied", transition=None), "ERR_PLAN_INVALID"),
+        (asked("disk.space_available"), "ERR_PLAN_INVALID"),
+        (asked("disk.space_available", free_bytes=-1), "ERR_PLAN_INVALID"),
+        (asked("disk.space_available", free_bytes=1, path="/artifacts/x"), "ERR_PLAN_INVALID"),
+        (asked("stream.has_data", path="/artifacts/x/"), "ERR_PLAN_INVALID"),
+        (asked("stream.has_data"), "ERR_PLAN_INVALID"),
+        (asked("series.has_new", path="/artifacts/x/", after=3), "ERR_PLAN_INVALID"),
+        (asked("series.has_new", path="/artifacts/x/", after="../y"), "ERR_DOT_SEGMENTS"),
+        (asked("series.has_new", path="/artifacts/x/", after="0003.JSON"), "ERR_PLAN_INVALID"),
+        (asked("series.has_new", path="/artifacts/x/", after="0003/"), "ERR_PLAN_INVALID"),
     ],
 )
 def test_what_is_not_is_refused_with_its_place(predicate: Predicate, code: str) -> None:

@@ -176,6 +176,22 @@ async def test_an_admission_predicate_that_is_false_waits_without_an_event() -> 
         assert await house.ended(plan) == "cancelled"
 
 
+async def test_room_on_the_disk_is_waited_for_and_seen_without_an_event() -> None:
+    room = {"admission": [{"name": "disk.space_available@1", "params": {"free_bytes": 100}}]}
+    async with House() as house:
+        house.disk.artifacts.free = 99
+        plan = await house.apply({"a": step(predicates=room)})
+        await settle()
+        count = len(await house.kinds(plan))
+        blocked = house.engine.blocked(plan, "a")
+        assert blocked is not None
+        assert (blocked.condition, "99 bytes" in blocked.reason) == ("disk.space_available@1", True)
+        house.disk.artifacts.free = 100
+        assert len(await house.kinds(plan)) == count
+        house.clock.skip()
+        assert await house.ended(plan) == "completed"
+
+
 async def test_an_input_that_nothing_will_write_is_refused_before_anything_is_spent() -> None:
     async with House() as house:
         plan = await house.apply(
