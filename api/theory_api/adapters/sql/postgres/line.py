@@ -139,9 +139,11 @@ class Line:
 
     async def _open(self) -> asyncpg.Connection:
         settings = {"application_name": self._name, **SESSION}
-        connecting = asyncpg.connect(self._url, timeout=CONNECT_S, server_settings=settings)
         try:
-            connection = await asyncio.wait_for(connecting, CONNECT_S + _FAREWELL_S)
+            async with asyncio.timeout(CONNECT_S + _FAREWELL_S):
+                connection = await asyncpg.connect(
+                    self._url, timeout=CONNECT_S, server_settings=settings
+                )
         except Unanswered as error:
             raise unavailable(error) from error
         try:

@@ -102,7 +102,8 @@ def engine_of(url: str) -> AsyncEngine:
     """An engine without a pool over the same address that the driver takes."""
 
     async def connect() -> asyncpg.Connection:
-        return await asyncio.wait_for(asyncpg.connect(url, timeout=CONNECT_S), CONNECT_S + 1)
+        async with asyncio.timeout(CONNECT_S + 1):
+            return await asyncpg.connect(url, timeout=CONNECT_S)
 
     return create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
 

@@ -30,11 +30,11 @@ def read_only(url: str) -> AsyncEngine:
     """
 
     async def connect() -> asyncpg.Connection:
-        connecting = asyncpg.connect(
-            url, timeout=CONNECT_S, command_timeout=_PATIENCE_S, server_settings=_SESSION
-        )
         try:
-            return await asyncio.wait_for(connecting, CONNECT_S + 1)
+            async with asyncio.timeout(CONNECT_S + 1):
+                return await asyncpg.connect(
+                    url, timeout=CONNECT_S, command_timeout=_PATIENCE_S, server_settings=_SESSION
+                )
         except Unanswered as error:
             # SQLAlchemy hands on as it is what its creator raises.
             raise unavailable(error) from error

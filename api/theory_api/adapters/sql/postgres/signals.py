@@ -67,9 +67,12 @@ class PostgresSignals:
             return
         if self._waiting:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._sent.wait(), _PAUSE_S)
-        self._task.cancel()
-        await asyncio.wait({self._task})
+                async with asyncio.timeout(_PAUSE_S):
+                    await self._sent.wait()
+        while not self._task.done():
+            # Law: a close ends; the driver may take one cancel for its own.
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=_PAUSE_S)
 
     def _start(self) -> None:
         if self._task is None:
@@ -86,16 +89,21 @@ class PostgresSignals:
 
     async def _connected(self) -> None:
         settings = {"application_name": "theory-signals", **SESSION}
-        connecting = asyncpg.connect(self._url, timeout=CONNECT_S, server_settings=settings)
-        connection = await asyncio.wait_for(connecting, CONNECT_S + 1)
+        async with asyncio.timeout(CONNECT_S + 1):
+            connection = await asyncpg.connect(
+                self._url, timeout=CONNECT_S, server_settings=settings
+            )
         try:
-            await asyncio.wait_for(connection.add_listener(CHANNEL, self._heard), CONNECT_S)
+            async with asyncio.timeout(CONNECT_S):
+                await connection.add_listener(CHANNEL, self._heard)
             while not connection.is_closed():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), _ALIVE_S)
+                    async with asyncio.timeout(_ALIVE_S):
+                        await self._news.wait()
                 self._news.clear()
                 topics, self._waiting = list(self._waiting), {}
-                await asyncio.wait_for(connection.execute(_NOTIFY, topics), CONNECT_S)
+                async with asyncio.timeout(CONNECT_S):
+                    await connection.execute(_NOTIFY, topics)
                 if not self._waiting:
                     self._sent.set()
                 await asyncio.sleep(_GATHER_S)
