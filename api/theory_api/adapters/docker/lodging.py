@@ -152,10 +152,6 @@ class Lodging:
 async def open_gateway(path: Path, gateway: Gateway) -> GatewayServer:
     """Listen where the container's user may connect; only its folder leads there."""
     try:
-        # What an owner left that died in the middle of a run.
-        await asyncio.to_thread(path.unlink, missing_ok=True)
-        server = await GatewayServer.open(path, gateway)
-        await asyncio.to_thread(path.chmod, _ANYBODY)
+        return await GatewayServer.open(path, gateway, mode=_ANYBODY)
     except OSError as error:
         raise coded("ERR_ADAPTER_INVOCATION", "gateway") from error
-    return server
