@@ -180,7 +180,12 @@ class Run:
         """Start the worker, watch it, end it with all of its kin, and read how it went."""
         ooms = oom_kills()
         job = Job(
-            self.order, self._inputs_hash, work_dir, self._place.secrets_dir, self._place.verbose
+            self.order,
+            self._inputs_hash,
+            work_dir,
+            self._place.secrets_dir,
+            receipt.default_info(self.order.ref),
+            self._place.verbose,
         )
         worker = await Child.start(
             self._place.main_file,
@@ -304,6 +309,7 @@ class Run:
             inputs_hash=self._inputs_hash,
             written_by=receipt.BY_SUPERVISOR,
             duration_ms=int((time.monotonic() - self._began) * _THOUSAND),
+            processor_info=receipt.default_info(self.order.ref),
         )
         if not self._abandoned:
             await asyncio.to_thread(self._deliver, body)
