@@ -32,6 +32,8 @@ USUAL: Final = "unix:///var/run/docker.sock"
 """Where an engine listens unless it was told otherwise."""
 
 _LATE_S: Final = 5.0
+_SHORT_S: Final = 2.0
+"""For an answer by the short way, before the SDK is asked."""
 _THREADS: Final = 8
 _LONG: Final = "docker-images"
 _ABSENT: Final = 404
@@ -140,7 +142,7 @@ class Engine:
         path = socket_of(self._host)
         if path:
             target = f"/images/{quote(reference, safe='/:@')}/json"
-            found: Mapping[str, Any] | None = await ask(path, target, within_s=ANSWER_S)
+            found: Mapping[str, Any] | None = await ask(path, target, within_s=_SHORT_S)
             if found is not None:
                 return found
         try:
