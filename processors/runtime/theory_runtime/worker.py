@@ -82,11 +82,18 @@ def main(main_file: Path, channel_fd: int, lifeline_fd: int) -> NoReturn:
     channel = Channel(socket.socket(fileno=channel_fd))
     channel.send({"guarded": True})
     job = Job.of(channel.receive())
+    _settle(job.work_dir)
     _limit(job.order)
     channel.send({"result": _Work(main_file, job, channel).envelope()})
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _settle(work_dir: Path) -> None:
+    """Be at home in the run's own folder."""
+    os.chdir(work_dir)
+    os.environ["HOME"] = os.environ["TMPDIR"] = str(work_dir)
 
 
 def _limit(order: Order) -> None:
