@@ -34,6 +34,8 @@ KEPT_RUNS: Final = 64
 """Ended runs that are kept longer than that."""
 
 _CLOSE_S: Final = 1.0
+_LATER_S: Final = 0.02
+"""Until a worker is started ahead: the last result is on its way by then, and was accounted for."""
 _PING_S: Final = 20.0
 
 
@@ -74,6 +76,7 @@ class Runs:
     async def _live(self, run: Run) -> None:
         with self._reserve.at_work():
             await run.live()
+        await asyncio.sleep(_LATER_S)
         await self._reserve.fill()
 
     async def prepare(self) -> None:
