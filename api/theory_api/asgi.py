@@ -17,6 +17,7 @@ from theory_api.settings import Settings
 from theory_api.web.access import is_loopback
 from theory_api.web.app import create_app
 from theory_api.web.doors import Doors
+from theory_api.web.gathering import GatheringProtocol
 from theory_api.wiring import Services, open_engine
 from theory_api.wiring.site import Seams
 from theory_core import LIMITS, TheoryError
@@ -51,7 +52,7 @@ async def serve(
             settings, environments=environments, resident=True, seams=seams
         ) as services:
             watchdog = Watchdog()
-            server = _Server(_config(create_app(doors(services, watchdog))))
+            server = _Server(server_config(create_app(doors(services, watchdog))))
             name = f"[{host}]" if ":" in host else host
             url = f"http://{name}:{listener.getsockname()[1]}"
             with _stopping(server):
@@ -103,11 +104,12 @@ class _Server(uvicorn.Server):
             self.on_started()
 
 
-def _config(app: object) -> uvicorn.Config:
+def server_config(app: object) -> uvicorn.Config:
+    """How an application is served: HTTP/1.1 and WebSockets, strict bounds, no log of its own."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]  # uvicorn's types of scopes are closed, ours open
         http="h11",
-        ws="websockets-sansio",
+        ws=GatheringProtocol,
         ws_max_size=_CLIENT_FRAME_BYTES,
         ws_ping_interval=_PING_S,
         ws_ping_timeout=_PING_S,

@@ -15,8 +15,10 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -48,6 +50,12 @@ class Container:
     process: asyncio.subprocess.Process
     door: Door
     log: Path
+    place: Path
+    """Its folder for what is temporary; short, since sockets lie in it."""
+
+    def vaults(self) -> list[Path]:
+        """Its folders in this machine's memory, which a true container takes with it."""
+        return [link.readlink() for link in self.place.glob("*/secrets")]
 
 
 @dataclass
@@ -124,15 +132,18 @@ class ModalCloud:
             allowed=self.proxies if message.webhook_config.requires_proxy_auth else None,
         )
         log = self.folder / f"{ident}.log"
-        self.containers[ident] = Container(await self._process(ident, log), door, log)
+        place = Path(tempfile.mkdtemp(prefix="thm-", dir="/tmp"))
+        process = await self._process(ident, log, place)
+        self.containers[ident] = Container(process, door, log, place)
 
-    async def _process(self, ident: str, log: Path) -> asyncio.subprocess.Process:
+    async def _process(self, ident: str, log: Path, place: Path) -> asyncio.subprocess.Process:
         function = self.functions[ident]
         sent = self.folder / f"{ident}.function"
         sent.write_bytes(function.message.function_serialized)
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
+            "TMPDIR": str(place),
             "MODAL_IS_REMOTE": "1",
             "MODAL_TASK_ID": self.ident("ta"),
         }
@@ -158,14 +169,16 @@ class ModalCloud:
     async def again(self, ident: str) -> None:
         """Start a container anew behind the same address."""
         container = self.containers[ident]
-        container.process = await self._process(ident, container.log)
+        container.process = await self._process(ident, container.log, container.place)
 
     async def end(self, ident: str) -> None:
-        """End the container of a function and all that it started."""
+        """End the container of a function and all that it started, and remove what it kept."""
         if ident in self.containers:
             await self.containers[ident].door.close()
             await self.preempt(ident)
-            del self.containers[ident]
+            container = self.containers.pop(ident)
+            for folder in (*container.vaults(), container.place):
+                await asyncio.to_thread(_remove, folder)
 
     async def close(self) -> None:
         """End every container."""
@@ -176,6 +189,16 @@ class ModalCloud:
         """The address of a function; empty without one."""
         container = self.containers.get(ident)
         return "" if container is None else container.door.url
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder in which a worker that was just killed may still write."""
+    until = time.monotonic() + 10
+    shutil.rmtree(folder, ignore_errors=True)
+    while folder.exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 HANDLERS: dict[str, Handler] = {}

@@ -22,6 +22,7 @@ from theory_api.web.doors import Doors, InjectedDoors
 from theory_api.web.plans import owned
 from theory_api.web.problem import refuse, report
 from theory_api.web.responses import READS
+from theory_api.web.timely import Timely
 from theory_core import LIMITS, TheoryError
 
 DONE: Final = 1000
@@ -150,12 +151,12 @@ async def _send(
     events: AsyncIterator[StoredEvent],
 ) -> int:
     """Send every event; the close code that fits how it ended."""
-    send, ended = cast("Send", socket.send), False
+    ended = False
     try:
-        async for event in events:
-            async with asyncio.timeout(doors.send_timeout_s):
+        async with Timely(cast("Send", socket.send), doors.send_timeout_s) as send:
+            async for event in events:
                 await send({"type": "websocket.send", "text": frames.of(event)})
-            ended = event.kind in ENDINGS
+                ended = event.kind in ENDINGS
     except TimeoutError:
         return TOO_SLOW
     except TheoryError as error:

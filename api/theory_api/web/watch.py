@@ -13,6 +13,7 @@ from theory_api.web.doors import Doors, InjectedDoors
 from theory_api.web.events import GOING, TOO_SLOW, closed
 from theory_api.web.plans import owned
 from theory_api.web.problem import refuse, report
+from theory_api.web.timely import Timely
 from theory_core import RUN_SUBPROTOCOL, RunProtocol, TheoryError
 
 OPEN_S: Final = 10.0
@@ -96,9 +97,10 @@ class _Watcher:
         ack = {"execution_id": self._execution_id, "state": state}
         frames = self._doors.watching.frames(self._plan, self._execution_id, after=after)
         try:
-            await self._out(self._protocol.send("Ack", ack, seq=0))
-            async for text in frames:
-                await self._out(text)
+            async with Timely(cast("Send", self._socket.send), self._doors.send_timeout_s) as send:
+                await send(_text(self._protocol.send("Ack", ack, seq=0)))
+                async for text in frames:
+                    await send(_text(text))
         except TimeoutError:
             return TOO_SLOW, ""
         except TheoryError as error:
@@ -109,10 +111,6 @@ class _Watcher:
         finally:
             await frames.aclose()
         return NORMAL, ""
-
-    async def _out(self, text: bytes) -> None:
-        async with asyncio.timeout(self._doors.send_timeout_s):
-            await self._socket.send_text(text.decode())
 
     async def _hear(self) -> tuple[int, str]:
         """Wait for the client to leave; whatever an observer says is out of order."""
@@ -134,6 +132,10 @@ class _Watcher:
             raise TheoryError("ERR_WS_PROTOCOL", "frames are text", detail)
         content: dict[str, Any] = self._protocol.receive(text)["content"]
         return content
+
+
+def _text(frame: bytes) -> Message:
+    return {"type": "websocket.send", "text": frame.decode()}
 
 
 def _code(error: TheoryError) -> int:

@@ -21,6 +21,7 @@ from theory_runtime import guard, machine
 from theory_runtime.fault import fault
 from theory_runtime.kin import Brood
 from theory_runtime.order import Order, own_ref
+from theory_runtime.reserve import Reserve
 from theory_runtime.run import Place, Run
 
 LOCAL: Final = "local"
@@ -56,7 +57,7 @@ def main(
 
 async def _run(order: Order, place: Place) -> Mapping[str, Any]:
     guard.adopt_orphans()
-    run = Run(order, place, Brood())
+    run = Run(order, place, Reserve(place.main_file, place.folder, Brood(), keeps=False))
     living = asyncio.create_task(run.live())
     seq = 0
     try:

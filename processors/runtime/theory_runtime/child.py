@@ -8,12 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from theory_runtime import kin
-from theory_runtime.channel import LINE_BYTES, encode
+from theory_runtime.channel import LINE_BYTES
 from theory_runtime.kin import Brood
 from theory_runtime.tail import Tail
 
@@ -43,10 +42,8 @@ class Child:
         self._errors: asyncio.ReadTransport
 
     @classmethod
-    async def start(
-        cls, main_file: Path, job: Mapping[str, Any], *, work_dir: Path, run_dir: Path, brood: Brood
-    ) -> "Child":
-        """Start a worker and hand it its job; it inherits nothing of this environment."""
+    async def start(cls, main_file: Path, *, run_dir: Path, brood: Brood) -> "Child":
+        """Start a worker, which waits for its job; it inherits nothing of this environment."""
         ours, theirs = socket.socketpair()
         guarded, lifeline = os.pipe()
         errors, stderr = os.pipe()
@@ -60,8 +57,8 @@ class Child:
                     stdout=stderr,
                     stderr=stderr,
                     pass_fds=(theirs.fileno(), guarded),
-                    cwd=work_dir,
-                    env=environment(work_dir, run_dir),
+                    cwd="/",
+                    env=environment(run_dir),
                     start_new_session=True,
                 )
             )
@@ -76,8 +73,11 @@ class Child:
             os.close(stderr)
         child = cls(process, brood, lifeline)
         await child._attach(ours, errors)
-        child._writer.write(encode(job))
         return child
+
+    def begin(self, job: bytes) -> None:
+        """Hand it its job, a line as `channel.encode` makes it."""
+        self._writer.write(job)
 
     async def _attach(self, ours: socket.socket, errors: int) -> None:
         """Listen to its lines, to its stderr, and for its end."""
@@ -146,14 +146,14 @@ class Child:
         await asyncio.wait({self._listening})
 
 
-def environment(work_dir: Path, run_dir: Path) -> dict[str, str]:
-    """All that a worker's environment holds: the same on every machine, but for its folders."""
-    folder = str(work_dir)
+def environment(run_dir: Path) -> dict[str, str]:
+    """All that a worker's environment holds: the same on every machine, but for its folder.
+
+    `HOME` and `TMPDIR` come with its job.
+    """
     return {
         RUN_DIR: str(run_dir),
         "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "HOME": folder,
-        "TMPDIR": folder,
         "LANG": "C.UTF-8",
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC",

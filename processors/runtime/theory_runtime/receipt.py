@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
 from typing import Any, Final
 
 from theory_core import HASH_SCHEMA, canonicalize
@@ -13,13 +13,20 @@ BY_SUPERVISOR: Final = "supervisor"
 
 
 def default_info(ref: str) -> str:
-    """`name version (runtime)` of a processor that did not say it."""
+    """`name version (runtime)` of a processor that does not say it; for servers, not workers."""
     name, _, number = ref.partition("@")
+    return f"{name} {number} (theory-runtime {_version()})"
+
+
+@cache
+def _version() -> str:
+    """Asked once in a server: each worker would spend an eighth of its start on it."""
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - as above
+
     try:
-        runtime = version("theory-runtime")
+        return version("theory-runtime")
     except PackageNotFoundError:
-        runtime = "unpackaged"
-    return f"{name} {number} (theory-runtime {runtime})"
+        return "unpackaged"
 
 
 def build(
@@ -28,7 +35,7 @@ def build(
     inputs_hash: str,
     written_by: str,
     duration_ms: int,
-    processor_info: str = "",
+    processor_info: str,
     usage: Mapping[str, int] | None = None,
     outputs_index: str | None = None,
 ) -> bytes:
@@ -39,7 +46,7 @@ def build(
         "env_fingerprint": order.fingerprint,
         "inputs_hash": inputs_hash,
         "hash_schema": HASH_SCHEMA,
-        "processor_info": processor_info or default_info(order.ref),
+        "processor_info": processor_info,
         "mode": order.mode,
         "status": "error" if outputs_index is None else "success",
         "registry_snapshot": order.payload["registry_snapshot"],

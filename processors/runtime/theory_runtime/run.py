@@ -14,15 +14,15 @@ from typing import Any, Final
 
 from theory_core import TheoryError, error_envelope, validate_envelope
 from theory_runtime import child, inputs, machine, outputs, receipt, scratch, vault
-from theory_runtime.channel import decode
+from theory_runtime.channel import decode, encode
 from theory_runtime.child import Child
 from theory_runtime.deadline import Deadline
 from theory_runtime.door import open_door
 from theory_runtime.fault import fault, reason_of
-from theory_runtime.kin import Brood
 from theory_runtime.memory import oom_kills
 from theory_runtime.order import Order
 from theory_runtime.record import Record
+from theory_runtime.reserve import Reserve
 from theory_runtime.spill import Spill
 from theory_runtime.worker import FRAME_KINDS, Job
 
@@ -60,14 +60,14 @@ class Run:
     `ERR_ORPHANED`.
     """
 
-    def __init__(self, order: Order, place: Place, brood: Brood) -> None:
+    def __init__(self, order: Order, place: Place, reserve: Reserve) -> None:
         self.order = order
         self.record = Record(Spill(place.folder / "work"))
         self.state = RUNNING
         self.ended_at: float | None = None
         self._place = place
         self._abandoned = False
-        self._brood = brood
+        self._reserve = reserve
         self._inputs_hash = inputs.hash_of(order.payload["inputs"])
         self._began = time.monotonic()
         self._budget: Mapping[str, int] = {}
@@ -159,6 +159,7 @@ class Run:
         except (OSError, RecursionError):
             cleaned = False
         if not cleaned:
+            self._reserve.forgo()
             sys.stderr.write("a run left what cannot be removed: the server ends\n")
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -180,15 +181,16 @@ class Run:
         """Start the worker, watch it, end it with all of its kin, and read how it went."""
         ooms = oom_kills()
         job = Job(
-            self.order, self._inputs_hash, work_dir, self._place.secrets_dir, self._place.verbose
+            self.order,
+            self._inputs_hash,
+            work_dir,
+            self._place.secrets_dir,
+            receipt.default_info(self.order.ref),
+            self._place.verbose,
         )
-        worker = await Child.start(
-            self._place.main_file,
-            job.message(),
-            work_dir=work_dir,
-            run_dir=self._place.folder,
-            brood=self._brood,
-        )
+        line = encode(job.message())
+        worker = await self._reserve.take()
+        worker.begin(line)
         self._child = worker
         left_s = self.order.timeout_s - (time.monotonic() - self._began)
         loop = asyncio.get_running_loop()
@@ -208,6 +210,7 @@ class Run:
             relaying.cancel()
             await worker.close()
         if not gone:
+            self._reserve.forgo()
             raise fault("ERR_ORPHANED", "worker")
         tail = self._tail(worker, work_dir)
         if stopped is not None:
@@ -304,6 +307,7 @@ class Run:
             inputs_hash=self._inputs_hash,
             written_by=receipt.BY_SUPERVISOR,
             duration_ms=int((time.monotonic() - self._began) * _THOUSAND),
+            processor_info=receipt.default_info(self.order.ref),
         )
         if not self._abandoned:
             await asyncio.to_thread(self._deliver, body)

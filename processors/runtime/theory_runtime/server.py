@@ -19,6 +19,7 @@ from theory_runtime.entrance import entrance
 from theory_runtime.fault import fault
 from theory_runtime.kin import Brood
 from theory_runtime.order import Order
+from theory_runtime.reserve import Reserve
 from theory_runtime.run import Place, Run
 from theory_runtime.session import INVALID, Session
 
@@ -33,6 +34,8 @@ KEPT_RUNS: Final = 64
 """Ended runs that are kept longer than that."""
 
 _CLOSE_S: Final = 1.0
+_LATER_S: Final = 0.02
+"""Until a worker is started ahead: the last result is on its way by then, and was accounted for."""
 _PING_S: Final = 20.0
 
 
@@ -43,7 +46,7 @@ class Runs:
         self._place = place
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._brood = Brood()
+        self._reserve = Reserve(place.main_file, place.folder, Brood(), keeps=bool(place.scratch))
 
     def open(self, opening: Mapping[str, Any]) -> Run:
         """Start the run of a `RunOpen`, or attach to it (spec: run.v1).
@@ -64,11 +67,21 @@ class Runs:
 
     def _start(self, order: Order) -> Run:
         self._forget()
-        run = self._runs[order.execution_id] = Run(order, self._place, self._brood)
-        task = asyncio.create_task(run.live())
+        run = self._runs[order.execution_id] = Run(order, self._place, self._reserve)
+        task = asyncio.create_task(self._live(run))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return run
+
+    async def _live(self, run: Run) -> None:
+        with self._reserve.at_work():
+            await run.live()
+        await asyncio.sleep(_LATER_S)
+        await self._reserve.fill()
+
+    async def prepare(self) -> None:
+        """Have the first run wait for nothing that can be done before."""
+        await self._reserve.fill()
 
     def _forget(self) -> None:
         """Let go of ended runs, the oldest first."""
@@ -86,11 +99,13 @@ class Runs:
                 del self._runs[name]
 
     async def stop(self) -> None:
-        """End all runs and wait for their results."""
+        """End all runs and wait for their results; no worker waits for another."""
+        self._reserve.forgo()
         for run in self._runs.values():
             run.stop(fault("ERR_CANCELLED"))
         if self._tasks:
             await asyncio.wait(self._tasks)
+        await self._reserve.close()
 
     def abandon(self) -> None:
         """Kill all workers: nobody is left to hear of them."""
@@ -135,6 +150,7 @@ async def serve(
         await servers.enter_async_context(await unix_serve(handle, socket, **options))
         if listen is not None:
             await servers.enter_async_context(await tcp_serve(handle, *listen, **options))
+        await runs.prepare()
         await ending.wait()
         await _wind_up(runs, orphaned)
         await connections.wind_up()

@@ -41,6 +41,8 @@ class Job:
     inputs_hash: str
     work_dir: Path
     secrets_dir: Path | None
+    processor_info: str
+    """What a receipt calls a processor that says nothing of itself."""
     verbose: bool
     """Whether tracebacks go to stderr: for those who write providers, on their own terminal."""
 
@@ -53,6 +55,7 @@ class Job:
             message["inputs_hash"],
             Path(message["work_dir"]),
             None if secrets_dir is None else Path(secrets_dir),
+            message["processor_info"],
             message["verbose"],
         )
 
@@ -64,6 +67,7 @@ class Job:
             "inputs_hash": self.inputs_hash,
             "work_dir": str(self.work_dir),
             "secrets_dir": None if self.secrets_dir is None else str(self.secrets_dir),
+            "processor_info": self.processor_info,
             "verbose": self.verbose,
         }
 
@@ -78,11 +82,18 @@ def main(main_file: Path, channel_fd: int, lifeline_fd: int) -> NoReturn:
     channel = Channel(socket.socket(fileno=channel_fd))
     channel.send({"guarded": True})
     job = Job.of(channel.receive())
+    _settle(job.work_dir)
     _limit(job.order)
     channel.send({"result": _Work(main_file, job, channel).envelope()})
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _settle(work_dir: Path) -> None:
+    """Be at home in the run's own folder."""
+    os.chdir(work_dir)
+    os.environ["HOME"] = os.environ["TMPDIR"] = str(work_dir)
 
 
 def _limit(order: Order) -> None:
@@ -192,12 +203,13 @@ class _Work:
         self, result: ProcessorResult | None = None, delivered: outputs.Delivered | None = None
     ) -> None:
         """Deliver the receipt; without a result it is that of a failure."""
+        stated = "" if result is None else result.processor_info
         body = receipt.build(
             self._order,
             inputs_hash=self._job.inputs_hash,
             written_by=receipt.BY_PROCESSOR,
             duration_ms=int((time.monotonic() - self._began) * _THOUSAND),
-            processor_info="" if result is None else result.processor_info,
+            processor_info=stated or self._job.processor_info,
             usage=None if result is None else result.usage,
             outputs_index=None if delivered is None else delivered.index_cid,
         )

@@ -146,8 +146,8 @@ class Container:
 
     def _sample(self) -> None:
         """It never counts backwards, and a container that is gone keeps what it had."""
-        found = self._read()
-        if found is not None and self._ended is None:
+        found = self._read() if self._ended is None else None
+        if found is not None:
             self._cpu_ms = max(self._cpu_ms or 0, found - self._before_ms)
 
     async def _look(self) -> None:

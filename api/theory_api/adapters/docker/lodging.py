@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,16 +90,20 @@ class Lodging:
     async def enter(
         self, live: Live, kind: Kind, secrets: dict[str, str], tenant: str
     ) -> Container:
-        """Mark the execution, then have a container for it."""
+        """Have a container for an execution, which is marked before anything of it can run.
+
+        Raises `TheoryError`: `ERR_CANCELLED`, `ERR_DOCKER`, `ERR_IMAGE_NOT_FOUND`, `ERR_STORAGE`.
+        """
         if not secrets and not kind.limits.egress:
-            live.lent = await self._pool.claim(kind, borrower=live.name, tenant=tenant)
-        noted = "" if live.lent is None else live.lent.name
-        place = await asyncio.to_thread(self._places.make, live.name, secrets, noted)
-        live.check()
+            mark = partial(self._places.mark, live.name)
+            live.lent = await self._pool.claim(kind, borrower=live.name, tenant=tenant, mark=mark)
         if live.lent is not None:
+            live.check()
             live.container = live.lent.container
             live.container.begin()
             return live.container
+        place = await asyncio.to_thread(self._places.make, live.name, secrets)
+        live.check()
         request = create_request(
             image_id=kind.image.id,
             image_digest=kind.image.digest,
@@ -152,10 +157,6 @@ class Lodging:
 async def open_gateway(path: Path, gateway: Gateway) -> GatewayServer:
     """Listen where the container's user may connect; only its folder leads there."""
     try:
-        # What an owner left that died in the middle of a run.
-        await asyncio.to_thread(path.unlink, missing_ok=True)
-        server = await GatewayServer.open(path, gateway)
-        await asyncio.to_thread(path.chmod, _ANYBODY)
+        return await GatewayServer.open(path, gateway, mode=_ANYBODY)
     except OSError as error:
         raise coded("ERR_ADAPTER_INVOCATION", "gateway") from error
-    return server

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +14,7 @@ from theory_api.adapters.docker import held
 from theory_api.adapters.docker.container import Container
 from theory_api.adapters.docker.engine import Engine
 from theory_api.adapters.docker.images import Chosen
+from theory_api.adapters.docker.loans import Loans, Mark, Taken
 from theory_api.adapters.docker.sandbox import (
     LABEL_HOME,
     LABEL_REF,
@@ -27,12 +25,10 @@ from theory_api.adapters.docker.sandbox import (
 from theory_api.adapters.run_v1.calling import coded
 from theory_api.adapters.run_v1.health import HealthPace
 from theory_api.adapters.run_v1.places import home_name, make_private, runtime_root
-from theory_core import TheoryError, canonicalize, loads_strict
+from theory_core import TheoryError
 
 log = structlog.get_logger(__name__)
 
-_FACTS: Final = ".json"
-_LOCK: Final = ".lock"
 _STILL: Final = frozenset({"created", "exited", "dead"})
 """States, in the engine's words, in which nothing of a container can go on."""
 _STARTER: Final = "-"
@@ -64,7 +60,6 @@ class Lent:
 
     container: Container
     name: str
-    facts: Mapping[str, Any]
     lock: int | None
 
     def drop(self) -> None:
@@ -88,6 +83,7 @@ class Pool:
         self._engine = engine
         self._root = root
         self._home = home
+        self._loans = Loans(root)
 
     def folder(self, name: str) -> Path:
         """What a waiting container sees as `/run/theory`."""
@@ -95,70 +91,46 @@ class Pool:
 
     # -- for executions -----------------------------------------------------------------------
 
-    async def claim(self, kind: Kind, *, borrower: str, tenant: str) -> Lent | None:
+    async def claim(
+        self, kind: Kind, *, borrower: str, tenant: str, mark: Mark = lambda _name: None
+    ) -> Lent | None:
         """A waiting container of a kind that nobody has, or None; it is the borrower's from now on.
 
-        One that its borrower died with is removed: its run may go on in it.
+        One that its borrower died with is removed: its run may go on in it. `mark` is called in a
+        thread with the container's name once that is written down; what it raises is raised, and
+        the container is nobody's again.
         """
         while True:
-            taking = asyncio.to_thread(self._take, kind.facts(), borrower, tenant)
-            found = await held.finished(taking, _let_go)
-            if found is None:
+            taking = asyncio.to_thread(self._loans.take, kind.facts(), borrower, tenant, mark)
+            taken = await held.finished(taking, _let_go)
+            if taken is None:
                 return None
-            name, lock, facts, free = found
             lent: Lent | None = None
             try:
-                container = Container(self._engine, facts["container"], self._root / name)
-                if free:
-                    await container.attend(facts["pid"])
+                ident, folder = taken.facts["container"], self.folder(taken.name)
+                container = Container(self._engine, ident, folder)
+                if taken.free:
+                    await container.attend(taken.facts["pid"])
                     if not container.exited.done():
-                        lent = Lent(container, name, facts, lock)
+                        lent = Lent(container, taken.name, taken.lock)
                         return lent
                 container.close()
-                if not await self.discard(name):
+                if not await self.discard(taken.name):
                     return None
             finally:
                 if lent is None:
-                    os.close(lock)
-
-    def _take(
-        self, wanted: Mapping[str, Any], borrower: str, tenant: str
-    ) -> tuple[str, int, dict[str, Any], bool] | None:
-        """The first container of a kind that nobody holds, locked; whether nobody died with it."""
-        for file in sorted(self._root.glob(f"*{_FACTS}")):
-            name = file.name.removesuffix(_FACTS)
-            if not _suits(_read(file), wanted, tenant):
-                continue
-            lock = held.take(self._root / f"{name}{_LOCK}")
-            if lock is None:
-                continue
-            try:
-                # Read again: only now nobody else writes it.
-                facts = _read(file)
-                if not _suits(facts, wanted, tenant):
-                    os.close(lock)
-                    continue
-                free = not facts["borrower"]
-                if free:
-                    facts |= {"borrower": borrower, "tenant": tenant}
-                    _write(file, facts)
-            except BaseException:
-                os.close(lock)
-                raise
-            return name, lock, facts, free
-        return None
+                    os.close(taken.lock)
 
     async def give_back(self, lent: Lent) -> None:
         """Let the next execution have it. Law: only when nothing of this one runs in it."""
         if lent.lock is None:
             return
-        facts = {**lent.facts, "borrower": ""}
-        await asyncio.to_thread(_write, self._root / f"{lent.name}{_FACTS}", facts)
+        await asyncio.to_thread(self._loans.take_back, lent.name)
         lent.drop()
 
     async def works_for(self, name: str, borrower: str) -> bool:
         """Whether a waiting container is there, runs, and is that borrower's."""
-        facts = await asyncio.to_thread(_read, self._root / f"{name}{_FACTS}")
+        facts = await asyncio.to_thread(self._loans.read, name)
         return facts.get("borrower", borrower) == borrower and await self._runs(name)
 
     async def _runs(self, name: str) -> bool:
@@ -172,14 +144,14 @@ class Pool:
         One with another borrower, or none, was given back by this one. Law: a lock that somebody
         holds says nothing about what runs.
         """
-        facts = await asyncio.to_thread(_read, self._root / f"{name}{_FACTS}")
+        facts = await asyncio.to_thread(self._loans.read, name)
         if facts.get("borrower", borrower) != borrower:
             return True
         return await self.discard(name)
 
     async def discard(self, name: str) -> bool:
         """Remove a container and what is known of it; whether it is gone."""
-        facts = await asyncio.to_thread(_read, self._root / f"{name}{_FACTS}")
+        facts = await asyncio.to_thread(self._loans.read, name)
         try:
             found = await self._engine.containers({LABEL_HOME: self._home, LABEL_WARM: name})
             idents = {facts.get("container", ""), *(one["Id"] for one in found)} - {""}
@@ -191,16 +163,8 @@ class Pool:
         except TheoryError as error:
             log.warning("adapter.container.unstopped", code=error.code, reason=error.message)
             return False
-        await asyncio.to_thread(self._forget, name)
+        await asyncio.to_thread(self._loans.forget, name)
         return True
-
-    def _forget(self, name: str) -> None:
-        (self._root / f"{name}{_FACTS}").unlink(missing_ok=True)
-        shutil.rmtree(self._root / name, ignore_errors=True)
-        (self._root / f"{name}{_LOCK}").unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            # Others may be in it.
-            self._root.rmdir()
 
     # -- for people ---------------------------------------------------------------------------
 
@@ -226,7 +190,7 @@ class Pool:
         return name
 
     async def _started(self, name: str, kind: Kind, pace: HealthPace) -> Container:
-        folder, file = self._root / name, self._root / f"{name}{_FACTS}"
+        folder = self.folder(name)
         request = create_request(
             image_id=kind.image.id,
             image_digest=kind.image.digest,
@@ -237,15 +201,16 @@ class Pool:
             reused=True,
         )
         ident = await self._engine.create(f"theory-warm-{self._home}-{name}", request)
-        facts = {**_unborrowed(kind), "borrower": _STARTER, "container": ident}
-        await asyncio.to_thread(_write, file, facts)
+        facts = {**_new(kind), "container": ident}
+        await asyncio.to_thread(self._loans.write, name, facts)
         container = Container(self._engine, ident, folder)
         try:
             await container.start()
             await container.healthy(pace, expected=kind.image.digest)
             state = await container.state()
-            facts |= {"borrower": "", "pid": state.pid if state else 0}
-            await asyncio.to_thread(_write, file, facts)
+            facts |= {"pid": state.pid if state else 0}
+            await asyncio.to_thread(self._loans.write, name, facts)
+            await asyncio.to_thread(self._loans.take_back, name)
         except BaseException:
             container.close()
             raise
@@ -255,25 +220,22 @@ class Pool:
         """Remove what nobody can use: containers that nothing is known of, and those that ended."""
         found = await self._engine.containers({LABEL_HOME: self._home, LABEL_WARM: ""})
         running = {one["Labels"][LABEL_WARM]: one["State"] not in _STILL for one in found}
-        known = await asyncio.to_thread(self._names)
+        known = set(await asyncio.to_thread(self._loans.names))
         for name in sorted(running.keys() | known):
             if running.get(name) and name in known:
                 continue
             # Who starts one, or works in it, has the lock.
-            lock = await asyncio.to_thread(held.take, self._root / f"{name}{_LOCK}")
-            if lock is None and name in await asyncio.to_thread(self._names):
+            lock = await asyncio.to_thread(self._loans.lock, name)
+            if lock is None and name in await asyncio.to_thread(self._loans.names):
                 continue
             try:
-                known_now = name in await asyncio.to_thread(self._names)
+                known_now = name in await asyncio.to_thread(self._loans.names)
                 if not (known_now and await self._runs(name)):
                     log.warning("adapter.container.reaped", container=name)
                     await self.discard(name)
             finally:
                 if lock is not None:
                     os.close(lock)
-
-    def _names(self) -> set[str]:
-        return {file.name.removesuffix(_FACTS) for file in self._root.glob(f"*{_FACTS}")}
 
     async def listed(self, ref: str = "") -> list[dict[str, Any]]:
         """The waiting containers, of one processor or of all: `name, ref, container, busy`.
@@ -285,11 +247,10 @@ class Pool:
 
     def _listed(self, ref: str) -> list[dict[str, Any]]:
         found = []
-        for file in sorted(self._root.glob(f"*{_FACTS}")):
-            facts = _read(file)
+        for name in self._loans.names():
+            facts = self._loans.read(name)
             if facts and ref in {"", facts["ref"]}:
-                name = file.name.removesuffix(_FACTS)
-                found.append({**facts, "name": name, "busy": facts.get("borrower") != ""})
+                found.append({**facts, "name": name, "busy": facts["borrower"] != ""})
         return found
 
     async def said(self, container: str, *, lines: int) -> bytes:
@@ -306,12 +267,13 @@ class Pool:
                     folder.mkdir(mode=0o700)
                 except FileExistsError:
                     continue
-                lock = held.take(self._root / f"w{number}{_LOCK}", make=True)
+                lock = self._loans.lock(folder.name, make=True)
                 if lock is None:
                     folder.rmdir()
                     continue
                 folder.chmod(0o777)
-                _write(self._root / f"w{number}{_FACTS}", _unborrowed(kind))
+                self._loans.lend(folder.name, _STARTER)
+                self._loans.write(folder.name, _new(kind))
                 return folder.name, lock
         except OSError as error:
             raise coded("ERR_STORAGE", "the folder of a container cannot be made") from error
@@ -323,36 +285,11 @@ def pool(engine: Engine, home: Path) -> Pool:
     return Pool(engine, root=runtime_root(home, "w"), home=home_name(home))
 
 
-def _unborrowed(kind: Kind) -> dict[str, Any]:
-    """What is known of a container before the engine hears of it: its starter has it."""
-    return {**kind.facts(), "container": "", "pid": 0, "tenant": "", "borrower": _STARTER}
+def _new(kind: Kind) -> dict[str, Any]:
+    """What is known of a container before the engine hears of it."""
+    return {**kind.facts(), "container": "", "pid": 0, "tenant": ""}
 
 
-def _let_go(taken: tuple[str, int, dict[str, Any], bool] | None) -> None:
+def _let_go(taken: Taken | None) -> None:
     if taken is not None:
-        os.close(taken[1])
-
-
-def _suits(facts: Mapping[str, Any], wanted: Mapping[str, Any], tenant: str) -> bool:
-    """Whether it is of that kind, and has worked for no other tenant."""
-    same = all(facts.get(key) == value for key, value in wanted.items())
-    return same and "borrower" in facts and facts.get("tenant") in {"", tenant}
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """What is known of a container; nothing where it is being removed."""
-    try:
-        facts: dict[str, Any] = loads_strict(file.read_bytes())
-    except (OSError, TheoryError):
-        return {}
-    return facts
-
-
-def _write(file: Path, facts: Mapping[str, Any]) -> None:
-    """Whole or not at all; it need not outlive the machine, whose containers do not either."""
-    part = file.with_suffix(".part")
-    try:
-        part.write_bytes(canonicalize(dict(facts)))
-        part.rename(file)
-    except OSError as error:
-        raise coded("ERR_STORAGE", "what is known of a container cannot be written") from error
+        os.close(taken.lock)

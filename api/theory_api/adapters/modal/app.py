@@ -144,12 +144,13 @@ def server(command: tuple[str, ...], secrets: tuple[str, ...]) -> Callable[[], N
         folder = tempfile.mkdtemp(prefix="theory-")
         memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a private folder
         vault = Path(tempfile.mkdtemp(prefix="theory-", dir=memory))
+        # Before it holds anything: nothing secret lies where nothing leads.
+        Path(folder, "secrets").symlink_to(vault)
         for name in secrets:
             if os.environ.get(name):
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
                 with os.fdopen(os.open(vault / name, flags, 0o600), "w") as file:
                     file.write(os.environ[name])
-        Path(folder, "secrets").symlink_to(vault)
         environment = {
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "HOME": folder,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import socket
 from collections.abc import Mapping
@@ -11,19 +10,15 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import structlog
-import uvicorn
 
 from theory_api.adapters.run_v1.gateway import (
     INPUTS,
     OBJECTS,
     Gateway,
-    Message,
-    Receive,
-    Send,
     refusal,
     refuse,
-    start_server,
 )
+from theory_api.adapters.run_v1.serving import Message, Receive, Send, Serving
 from theory_core import ERROR_CODES, TheoryError, digest
 
 log = structlog.get_logger(__name__)
@@ -71,8 +66,7 @@ class Doors:
     def __init__(self, base: str) -> None:
         self._base = base.rstrip("/")
         self._gateways: dict[str, Gateway] = {}
-        self._server: uvicorn.Server
-        self._serving: asyncio.Task[None]
+        self._serving: Serving
 
     @classmethod
     async def listen(
@@ -95,7 +89,7 @@ class Doors:
             listener.close()
             raise _unusable("gateway url")
         doors = cls(public_url)
-        doors._server, doors._serving = start_server(doors, listener, connections=_CONNECTIONS)
+        doors._serving = Serving(doors, listener, connections=_CONNECTIONS)
         log.info("gateway.listen", host=host, port=listener.getsockname()[1])
         return doors
 
@@ -116,8 +110,7 @@ class Doors:
         for gateway in self._gateways.values():
             gateway.shut()
         self._gateways.clear()
-        self._server.should_exit = True
-        await asyncio.wait({self._serving})
+        await self._serving.close()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Hand a request to the gateway whose token its path begins with."""

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import math
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
-import uvicorn
 
+from theory_api.adapters.run_v1.serving import Message, Receive, Send, Serving
 from theory_api.ports.intake import Intakes
 from theory_core import ERROR_CODES, LIMITS, TheoryError, canonicalize
-
-Message = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +32,7 @@ _PROBLEM: Final = "application/problem+json"
 _DRAIN_BYTES: Final = 64 * 1024 * 1024
 _CONNECTIONS: Final = 32
 _DRAIN_S: Final = 10.0
-_GRACE_S: Final = 1
+_PRIVATE: Final = 0o600
 
 
 class Gateway:
@@ -140,59 +134,34 @@ class Gateway:
 class GatewayServer:
     """Serves a gateway on a unix socket until it is closed."""
 
-    def __init__(self, server: uvicorn.Server, serving: asyncio.Task[None], path: Path) -> None:
-        self._server = server
+    def __init__(self, serving: Serving, path: Path) -> None:
         self._serving = serving
         self._path = path
 
     @classmethod
-    async def open(cls, path: Path, gateway: Gateway) -> GatewayServer:
-        """Listen; raises `OSError` if the socket cannot be made."""
+    async def open(cls, path: Path, gateway: Gateway, *, mode: int = _PRIVATE) -> GatewayServer:
+        """Listen, in place of a socket that an owner left who died; `mode` says who may connect.
+
+        Raises `OSError` if the socket cannot be made.
+        """
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            listener.bind(str(path))
-            await asyncio.to_thread(path.chmod, 0o600)
-        except OSError:
+            await asyncio.to_thread(_bind, listener, path, mode)
+        except BaseException:
             listener.close()
             raise
-        server, serving = start_server(gateway, listener, connections=_CONNECTIONS)
-        return cls(server, serving, path)
+        return cls(Serving(gateway, listener, connections=_CONNECTIONS), path)
 
     async def close(self) -> None:
         """Stop listening, cut what is still open, remove the socket; idempotent."""
-        self._server.should_exit = True
-        await asyncio.wait({self._serving})
+        await self._serving.close()
         await asyncio.to_thread(self._path.unlink, missing_ok=True)
 
 
-def start_server(
-    app: Application, listener: socket.socket, *, connections: int
-) -> tuple[uvicorn.Server, asyncio.Task[None]]:
-    """Serve an application on a socket until the server's `should_exit`."""
-    config = uvicorn.Config(
-        app,
-        lifespan="off",
-        ws="none",
-        http="h11",
-        h11_max_incomplete_event_size=LIMITS["headers_bytes"],
-        proxy_headers=False,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        limit_concurrency=connections,
-        timeout_graceful_shutdown=_GRACE_S,
-    )
-    server = _Quiet(config)
-    return server, asyncio.create_task(server.serve(sockets=[listener]))
-
-
-class _Quiet(uvicorn.Server):
-    """A server inside another program: signals are that program's."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone."""
-        yield
+def _bind(listener: socket.socket, path: Path, mode: int) -> None:
+    path.unlink(missing_ok=True)
+    listener.bind(str(path))
+    path.chmod(mode)
 
 
 class _Body:

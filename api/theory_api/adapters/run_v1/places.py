@@ -77,20 +77,30 @@ class Places:
         secrets = folder / "secrets" if self._vault is None else self._vault / execution_id
         return Place(folder, secrets, self._marks / execution_id)
 
-    def make(self, execution_id: str, secrets: dict[str, str], note: str = "") -> Place:
-        """Mark the execution as begun, durably, then make its folder and its secrets.
+    def mark(self, execution_id: str, note: str = "") -> None:
+        """Mark the execution as begun, durably: for one that needs no folder of its own.
 
         `note` is what a successor has to know, and reads with `noted`.
+        Raises `TheoryError` `ERR_STORAGE`.
+        """
+        try:
+            if not self._marks.is_dir():
+                self._marks.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+                _sync(self._marks.parent)
+            _touch_durably(self._marks / execution_id, note)
+        except OSError as error:
+            raise _storage("a run cannot be marked") from error
+
+    def make(self, execution_id: str, secrets: dict[str, str]) -> Place:
+        """Mark the execution as begun, durably, then make its folder and its secrets.
+
         Raises `TheoryError` `ERR_STORAGE`.
         """
         place = self.of(execution_id)
         if len(os.fsencode(place.run_socket)) > SOCKET_BYTES:
             raise _storage("the path of the run's socket is too long")
+        self.mark(execution_id)
         try:
-            if not self._marks.is_dir():
-                self._marks.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-                _sync(self._marks.parent)
-            _touch_durably(place.mark, note)
             with self._lock:
                 make_private(self._root)
                 shutil.rmtree(place.folder, ignore_errors=True)

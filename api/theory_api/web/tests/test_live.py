@@ -20,6 +20,7 @@ from theory_api.scheduler.answer import Answer
 from theory_api.web.app import create_app
 from theory_api.web.doors import Doors
 from theory_api.web.events import Frames
+from theory_api.web.gathering import GatheringProtocol
 from theory_core import Chain, TheoryError, canonicalize_json, loads_strict, verify
 
 KEY = {"Authorization": "Bearer 0123456789abcdef0123456789abcdef"}
@@ -131,7 +132,7 @@ def serving() -> Serving:
         config = uvicorn.Config(
             create_app(doors),
             http="h11",
-            ws="websockets-sansio",
+            ws=GatheringProtocol,
             lifespan="off",
             log_config=None,
             access_log=False,

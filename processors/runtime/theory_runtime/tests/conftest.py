@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -189,14 +190,16 @@ async def listens(path: Path) -> bool:
 
 @pytest.fixture
 async def service(short: Path, gateway: Kept) -> AsyncIterator[Service]:
+    async with serving(short, gateway) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def serving(short: Path, gateway: Kept, *flags: str) -> AsyncIterator[Service]:
+    """A processor under `--serve`, and more flags."""
     held, lifeline = os.pipe()
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(MAIN),
-        "--serve",
-        str(short),
-        "--lifeline",
-        str(held),
+        *(sys.executable, str(MAIN), "--serve", str(short), "--lifeline", str(held), *flags),
         pass_fds=(held,),
         start_new_session=True,
     )

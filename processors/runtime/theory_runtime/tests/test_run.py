@@ -15,6 +15,7 @@ from theory_runtime import server as server_module
 from theory_runtime.bench import read_order
 from theory_runtime.fault import fault, from_provider, reason_of
 from theory_runtime.kin import Brood
+from theory_runtime.reserve import Reserve
 from theory_runtime.run import Place, Run
 from theory_runtime.server import Runs
 from theory_runtime.tests.conftest import MAIN
@@ -25,7 +26,7 @@ def made(tmp_path: Path, deed: str, **params: object) -> Run:
     file.write_text(json.dumps({"params": {"do": deed, **params}}))
     order = read_order(file, ref="test/deeds@1", out=tmp_path / "out", mode=None)
     place = Place(main_file=MAIN, ref="test/deeds@1", folder=tmp_path, confirm_s=1)
-    return Run(order, place, Brood())
+    return Run(order, place, Reserve(MAIN, tmp_path, Brood(), keeps=False))
 
 
 async def outcome(run: Run) -> dict[str, Any]:
@@ -45,7 +46,7 @@ async def test_kin_that_cannot_be_ended_is_an_orphaned_execution(
     envelope = await outcome(run)
     assert envelope["error"]["code"] == "ERR_ORPHANED"
     assert run.state == "failed"
-    for worker in run._brood.workers.values():
+    for worker in run._reserve._brood.workers.values():
         worker.wait()
 
 

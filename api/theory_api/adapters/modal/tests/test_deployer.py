@@ -79,6 +79,11 @@ async def test_what_was_sent_runs_without_us_and_names_its_image(cloud: ModalClo
         assert answer.headers["Theory-Image-Digest"] == DIGEST
     lines = [line async for line in deployer.logs("test-deeds-v1", lines=10)]
     assert lines == []
+    kept = [vault for one in cloud.containers.values() for vault in one.vaults()]
+    assert sorted(file.name for vault in kept for file in vault.iterdir()) == ["OPENAI_API_KEY"]
+    await deployer.stop("test-deeds-v1")
+    assert len(kept) == 2
+    assert not any(vault.exists() for vault in kept)
     await deployer.close()
 
 
