@@ -8,6 +8,7 @@ import sys
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _DESCRIPTORS: Final = 4096
 """More than a process has that just began."""
@@ -24,6 +25,14 @@ def _prctl(option: int, value: int) -> bool:
 def signal_at_parents_death(number: signal.Signals) -> bool:
     """Have the kernel send this process a signal when its parent dies."""
     return _prctl(_PR_SET_PDEATHSIG, int(number))
+
+
+def conceal() -> bool:
+    """Keep processes of the same user from this one's memory, descriptors and environment.
+
+    It holds for what is forked, and ends where a program is executed.
+    """
+    return _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def adopt_orphans() -> bool:

@@ -49,7 +49,7 @@ class Place:
     confirm_s: float = child.CONFIRM_S
     verbose: bool = False
     scratch: tuple[Path, ...] = ()
-    """Emptied after each run, in a server that has one at a time."""
+    """Emptied after each run, and all of `work`, in a server that has one at a time."""
 
 
 class Run:
@@ -155,7 +155,8 @@ class Run:
         if not self._place.scratch:
             return
         try:
-            cleaned = await asyncio.to_thread(scratch.clean, self._place.scratch)
+            shared = (*self._place.scratch, self._place.folder / "work")
+            cleaned = await asyncio.to_thread(scratch.clean, shared)
         except (OSError, RecursionError):
             cleaned = False
         if not cleaned:

@@ -119,7 +119,10 @@ async def serve(
     """Serve on `run.sock` in the place's folder, and on `listen` if given, until told to end.
 
     That is SIGTERM or SIGINT, or the end of the process that holds the other end of `lifeline`.
+    Law: in a container, which has no such process or listens, no run looks into its supervisor.
     """
+    if lifeline is None or listen is not None:
+        guard.conceal()
     guard.adopt_orphans()
     guard.signal_at_parents_death(signal.SIGTERM)
     runs, loop, ending = Runs(place), asyncio.get_running_loop(), asyncio.Event()

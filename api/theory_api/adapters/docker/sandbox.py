@@ -32,6 +32,13 @@ _POWERS: Final = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40}
 _BILLION: Final = 1_000_000_000
 
 
+_NO_SYSTEM_V: Final[Mapping[str, str]] = {
+    "kernel.shmmni": "0",
+    "kernel.msgmni": "0",
+    "kernel.sem": "0 0 0 0",
+}
+"""Memory, queues and semaphores that outlive every process and have no path: none can be made."""
+
 _QUIET: Final[Mapping[str, Any]] = {
     "Env": [],
     "Tty": False,
@@ -131,6 +138,7 @@ def create_request(
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges:true"],
             "IpcMode": "private",
+            "Sysctls": dict(_NO_SYSTEM_V),
             "ShmSize": _SHM,
             "PidMode": "",
             "UTSMode": "",

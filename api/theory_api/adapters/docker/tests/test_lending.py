@@ -119,12 +119,43 @@ async def test_nothing_that_a_run_left_in_memory_is_there_for_the_next(bench: Be
     container = bench.client.containers.get(ident)
     leave = (
         "import os; os.makedirs('/tmp/a/b'); open('/tmp/a/b/c','w'); open('/dev/shm/kept','w');"
-        "os.chmod('/tmp/a', 0)"
+        "os.chmod('/tmp/a', 0); open('/run/theory/work/left','w')"
     )
     assert container.exec_run(["python3", "-c", leave]).exit_code == 0
     assert (await run)["status"] == "success"
-    look = "import os; print(os.listdir('/tmp'), os.listdir('/dev/shm'))"
-    assert container.exec_run(["python3", "-c", look]).output == b"[] []\n"
+    look = (
+        "import os; print(*map(os.listdir, ('/tmp', '/dev/shm', '/dev/mqueue',"
+        " '/run/theory/work')))"
+    )
+    assert container.exec_run(["python3", "-c", look]).output == b"[] [] [] []\n"
+
+
+async def test_nothing_can_be_left_that_has_no_path(bench: Bench) -> None:
+    (ident,) = await waiting(bench)
+    container = bench.client.containers.get(ident)
+    leave = (
+        "import ctypes; c = ctypes.CDLL(None, use_errno=True); made = 0o1600;"
+        "print(c.shmget(0x1234, 4096, made), c.msgget(0x1234, made), c.semget(0x1234, 1, made))"
+    )
+    assert container.exec_run(["python3", "-c", leave]).output == b"-1 -1 -1\n"
+
+
+async def test_no_run_looks_into_its_supervisor(bench: Bench) -> None:
+    (ident,) = await waiting(bench)
+    container = bench.client.containers.get(ident)
+    look = (
+        "import pathlib; seen = {}\n"
+        "for proc in pathlib.Path('/proc').glob('[0-9]*'):\n"
+        "  if b'--serve' in (proc / 'cmdline').read_bytes().split(b'\\0'):\n"
+        "    for name in ('mem', 'environ', 'maps'):\n"
+        "      try: (proc / name).open('r+b' if name == 'mem' else 'rb').read(1)\n"
+        "      except PermissionError: seen[name] = 'refused'\n"
+        "      except OSError as error: seen[name] = error.strerror\n"
+        "      else: seen[name] = 'open'\n"
+        "print(sorted(seen.items()))"
+    )
+    printed = container.exec_run(["python3", "-c", look]).output.decode()
+    assert printed == "[('environ', 'refused'), ('maps', 'refused'), ('mem', 'refused')]\n"
 
 
 async def test_a_claim_that_fails_lets_go_of_its_lock(

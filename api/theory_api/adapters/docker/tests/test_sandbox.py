@@ -55,6 +55,11 @@ def test_the_whole_create_request_is_this() -> None:
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges:true"],
             "IpcMode": "private",
+            "Sysctls": {
+                "kernel.shmmni": "0",
+                "kernel.msgmni": "0",
+                "kernel.sem": "0 0 0 0",
+            },
             "ShmSize": 16 << 20,
             "PidMode": "",
             "UTSMode": "",
