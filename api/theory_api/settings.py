@@ -32,6 +32,10 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     "platform": ("THEORY_PLATFORM", "amd64 or arm64: what runs are for; default this machine's"),
     "run_target": ("RUN_TARGET", "default of --adapter; process"),
     "docker_host": ("DOCKER_HOST", "address of the Docker engine of this machine"),
+    "docker_runtime": (
+        "THEORY_DOCKER_RUNTIME",
+        "container runtime that the engine must use, such as runsc; default the engine's own",
+    ),
     "image_registry": ("THEORY_IMAGE_REGISTRY", "host that pinned images are pulled from"),
     "health_s": (
         "THEORY_HEALTH_S",
@@ -99,6 +103,7 @@ class Settings:
     lane: str
     run_target: str
     docker_host: str
+    docker_runtime: str
     """Empty for the engine's usual address."""
     image_registry: str
     """Comes before the repository of a pinned image; empty for the engine's usual one."""
@@ -165,6 +170,7 @@ def read(
         lane=_one_of("lane", told("lane", "build"), _LANES),
         run_target=told("run_target", "process"),
         docker_host=told("docker_host", ""),
+        docker_runtime=told("docker_runtime", ""),
         image_registry=told("image_registry", ""),
         health_s=_count("health_s", told("health_s", "15")),
         local_url=told("local_url", ""),

@@ -177,7 +177,7 @@ class Containers:
 async def containers(settings: Settings) -> AsyncIterator[Containers]:
     """The containers of a home, until the block ends; they stay."""
     start_logging(settings)
-    engine = Engine(settings.docker_host)
+    engine = Engine(settings.docker_host, runtime=settings.docker_runtime)
     try:
         yield Containers(settings, engine, pool(engine, settings.home))
     finally:

@@ -111,7 +111,7 @@ class Site:
             secret=self.secret,
             may_start=may_start,
         )
-        docker = DockerEngine(settings.docker_host)
+        docker = DockerEngine(settings.docker_host, runtime=settings.docker_runtime)
         local = LocalWsAdapter(
             engine=docker,
             images=_images(docker, settings),

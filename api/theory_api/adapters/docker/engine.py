@@ -15,6 +15,7 @@ from urllib.parse import quote
 import structlog
 
 from theory_api.adapters.docker.ask import ask
+from theory_api.adapters.docker.confinement import confined, require
 from theory_api.adapters.run_v1.calling import coded
 from theory_core import TheoryError
 
@@ -68,10 +69,13 @@ class Engine:
 
     `host` is its address, empty for the socket where an engine usually listens (`USUAL`); raises
     `TheoryError` `ERR_DOCKER` from every method when there is no answer or a refusal.
+    `runtime` is the name of a container runtime that the engine has to have, e.g. `runsc`.
     """
 
-    def __init__(self, host: str = "") -> None:
+    def __init__(self, host: str = "", *, runtime: str = "") -> None:
         self._host = host
+        self._runtime = runtime
+        self._required = False
         self._client: APIClient | None = None
         self._making = threading.Lock()
         self._threads: dict[str, ThreadPoolExecutor] = {}
@@ -210,12 +214,20 @@ class Engine:
     # -- containers ---------------------------------------------------------------------------
 
     async def create(self, name: str, request: Mapping[str, Any]) -> str:
-        """Create a container and answer its id; one that comes too late for that is removed."""
+        """Create a container and answer its id; one that comes too late for that is removed.
+
+        Law: none is made by an engine that does not confine it.
+        """
+        if not self._required:
+            require(await self.call(lambda client: client.info()), runtime=self._runtime)
+            self._required = True
         settling, given_up, answered = threading.Lock(), False, False
 
         def work(client: APIClient) -> str:
             nonlocal answered
-            made: Mapping[str, Any] = client.create_container_from_config(dict(request), name)  # type: ignore[no-untyped-call]
+            made: Mapping[str, Any] = client.create_container_from_config(
+                confined(request, runtime=self._runtime), name
+            )  # type: ignore[no-untyped-call]
             with settling:
                 answered = not given_up
             if not answered:
