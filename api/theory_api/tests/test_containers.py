@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 FILM = ("llm/litellm@1", "media/shotlist@1", "media/frames@1", "media/compose@1")
 HOSTILE = Path(__file__).parent / "hostile"
+LIAR = ROOT / "api" / "theory_api" / "adapters" / "docker" / "tests" / "liar"
 EXAMPLE = ROOT / "docs" / "examples" / "media-generation.yaml"
 TEXT = ROOT / "docs" / "examples" / "sample.txt"
 HERE = {"PYTHONHASHSEED": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8"}
@@ -201,24 +202,63 @@ BAD = {
 }
 
 
+LIES = {
+    "listens": {
+        "nonsense": "ERR_WS_PROTOCOL",
+        "wrong_seq": "ERR_WS_PROTOCOL",
+        "other_id": "ERR_WS_PROTOCOL",
+        "extra": "ERR_ADAPTER_INVOCATION",
+        "outside": "ERR_OUTPUT_PREFIX",
+        "unpinned": "ERR_ADAPTER_INVOCATION",
+        "twice": "ERR_ADAPTER_INVOCATION",
+        "fork_bomb": "ERR_TIMEOUT",
+        "eat_memory": "ERR_OOM",
+        "fill_disk": "ERR_INTERNAL",
+        "flood_log": "ERR_INTERNAL",
+        "leave": "ERR_INTERNAL",
+    },
+    "speaks_first": {"early": "ERR_WS_PROTOCOL"},
+    "plants_a_link": {"link": "ERR_HEALTH"},
+}
+"""How the processor that keeps no rule starts, what it does then, and how that ends."""
+
+
+def world(engine: Any, home: Path) -> dict[str, set[str]]:  # noqa: ANN401
+    """All that the engine has, and what a home has in the places that machines share."""
+    mine = f"theory-*{home_name(home)}*"
+    return {
+        "containers": {one.id for one in engine.containers.list(all=True, ignore_removed=True)},
+        "volumes": {one.id for one in engine.volumes.list()},
+        "networks": {one.name for one in engine.networks.list()},
+        "memory": {str(one) for one in Path("/dev/shm").glob(mine)},  # noqa: S108 - looked at
+        "sockets": {str(one) for one in Path("/tmp").glob(mine)},  # noqa: S108 - looked at
+    }
+
+
+def establish(base: Path, name: str, sources: Path, spec: str) -> dict[str, str]:
+    """Places in which a processor of the tests is one of the registry's, and has its image."""
+    shutil.copytree(ROOT / "registry", base / "registry")
+    ns = base / "registry" / "processors" / "test" / name
+    ns.mkdir(parents=True)
+    (ns / "1.yaml").write_text(spec, encoding="utf-8")
+    home = base / "processors" / "test" / name / "1"
+    home.mkdir(parents=True)
+    for file in sources.glob("*.py"):
+        shutil.copy(file, home / file.name)
+    shutil.copy(LEAN, home / "requirements.txt")
+    return {
+        "THEORY_REGISTRY": str(base / "registry"),
+        "THEORY_PROCESSORS": str(base / "processors"),
+    }
+
+
 @pytest.fixture(scope="module")
 def hostile(engine: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:  # noqa: ANN401
     """Places in which the hostile processor of the tests is one of the registry's."""
     assert engine
     base = tmp_path_factory.mktemp("hostile")
-    shutil.copytree(ROOT / "registry", base / "registry")
-    spec = base / "registry" / "processors" / "test" / "hostile"
-    spec.mkdir(parents=True)
-    shutil.copy(HOSTILE / "spec.yaml", spec / "1.yaml")
-    home = base / "processors" / "test" / "hostile" / "1"
-    home.mkdir(parents=True)
-    for name in ("main.py", "provider.py"):
-        shutil.copy(HOSTILE / name, home / name)
-    shutil.copy(LEAN, home / "requirements.txt")
-    places = {
-        "THEORY_REGISTRY": str(base / "registry"),
-        "THEORY_PROCESSORS": str(base / "processors"),
-    }
+    spec = (HOSTILE / "spec.yaml").read_text(encoding="utf-8")
+    places = establish(base, "hostile", HOSTILE, spec)
     Desk(base, HERE | places).theory("image", "build", "test/hostile@1", "--mode", "mock")
     return places
 
@@ -230,7 +270,7 @@ def test_every_misdeed_ends_in_a_settled_budget_and_an_empty_engine(
     tmp_path: Path,
 ) -> None:
     """The laws hold that no hold is left at a plan's end, and no execution without its end."""
-    desk = Desk(tmp_path, HERE | hostile)
+    desk, before = Desk(tmp_path, HERE | hostile), world(engine, desk.home)
     for how, expected in BAD.items():
         words = ("run", "--ref", "test/hostile@1", "--adapter", "local", "--json")
         inputs = json.dumps({"how": how})
@@ -250,10 +290,45 @@ def test_every_misdeed_ends_in_a_settled_budget_and_an_empty_engine(
         assert verify(export, laws=True).fault is None
         kinds = [json.loads(line)["event"]["kind"] for line in export.splitlines()]
         assert kinds.count("budget.reserved") == kinds.count("budget.settled") > 0
-    assert left(engine, home_name(desk.home)) == []
     assert not runtime_root(desk.home, "d").exists()
-    assert not engine.volumes.list(filters={"label": "theory.home"})
-    assert not engine.networks.list(filters={"label": "theory.network"})
+    assert world(engine, desk.home) == before
+
+
+@pytest.mark.scenario(55, 80, 84, 87)
+@pytest.mark.parametrize("start", LIES)
+def test_every_lie_ends_in_one_end_and_a_settled_budget_with_nothing_left(
+    engine: Any,  # noqa: ANN401
+    tmp_path: Path,
+    start: str,
+) -> None:
+    """A processor without the runtime: what it says is wrong, what it does is worse."""
+    spec = (HOSTILE / "spec.yaml").read_text(encoding="utf-8").replace("hostile", "liar")
+    places = establish(tmp_path / "base", "liar", LIAR, spec.replace("512Mi", "64Mi"))
+    home = tmp_path / "base" / "processors" / "test" / "liar" / "1"
+    (home / "start.txt").write_text(start, encoding="ascii")
+    desk = Desk(tmp_path, HERE | places | {"THEORY_HEALTH_S": "5"})
+    desk.theory("image", "build", "test/liar@1", "--mode", "mock")
+    before = world(engine, desk.home)
+    for how, expected in LIES[start].items():
+        name = how.replace("_", "-")
+        words = ("run", "--ref", "test/liar@1", "--adapter", "local", "--json", "--timeout", "5")
+        inputs = json.dumps({"how": how})
+        told = desk.theory(*words, "--execution-id", name, "--inputs-json", inputs, code=1)
+        assert json.loads(told)["error"]["code"] == expected, told
+        assert "canary" not in told
+        export = desk.theory("ledger", "export", f"run-{name}")
+        assert "canary" not in export
+        assert verify(export.encode(), laws=True).fault is None
+        events = [json.loads(line)["event"] for line in export.splitlines()]
+        assert events[-1]["kind"] == "plan.failed"
+        kinds = [event["kind"] for event in events]
+        ends = kinds.count("execution.failed") + kinds.count("execution.succeeded")
+        started = kinds.count("execution.started")
+        assert started == ends == kinds.count("budget.reserved") == kinds.count("budget.settled")
+        assert started > 0
+        shown = json.loads(desk.theory("plan", "show", f"run-{name}", "--json"))
+        assert {line["reserved"] for line in shown["budget"]} == {0}
+    assert world(engine, desk.home) == before
 
 
 @pytest.mark.scenario(1, 84)
