@@ -8,11 +8,10 @@ from theory_api.domain import events as ev
 from theory_api.domain.commands import Complete, Orphan
 from theory_api.domain.decision import Decision, Delay, Draft, portions
 from theory_api.domain.predicates import stale
-from theory_api.domain.proposal import proposed, unfit
-from theory_api.domain.settlement import excess, retry_delay_ms, settle
+from theory_api.domain.proposal import allowance, proposed, unfit
+from theory_api.domain.settlement import booked, excess, retry_delay_ms
 from theory_api.domain.state import Attempting, PlanState, TransitionState
 from theory_api.domain.values import Fault
-from theory_api.domain.vector import MAX_AMOUNT
 from theory_core import TheoryError
 
 _EXCUSED = frozenset({"void", "cancelled"})
@@ -27,8 +26,8 @@ def complete(state: PlanState, command: Complete) -> Decision:
     Laws: one settle or void per attempt; a second report of the same attempt changes nothing; a
     report of an attempt that is not the newest is refused. The hold leaves `reserved` in the same
     decision that adds the actual usage to `spent`. What a run proposes is taken in the decision
-    that its success is, or never; what was judged on an older state is judged again. Raises
-    `TheoryError` `ERR_CONFLICT`, `ERR_OUTPUT_PREFIX`.
+    that its success is, or never, and holds no more than its own hold has left; what was judged on
+    an older state is judged again. Raises `TheoryError` `ERR_CONFLICT`, `ERR_OUTPUT_PREFIX`.
     """
     attempt = state.open.get(command.execution_id)
     if attempt is None:
@@ -40,8 +39,10 @@ def complete(state: PlanState, command: Complete) -> Decision:
         _check_verdicts(entry, command)
         if stale(state, command.verdicts, attempt.transition):
             return Decision(stale=True)
-        if command.proposals and unfit(state, command.proposals) is not None:
-            return Decision(stale=True)
+        if command.proposals:
+            left = allowance(state, attempt, command.usage)
+            if unfit(state, command.proposals, left) is not None:
+                return Decision(stale=True)
     draft = Draft(state)
     about = _about(attempt)
     _produce(draft, about, attempt, command)
@@ -162,18 +163,13 @@ def _present(value: str | None, name: str) -> str:
 
 
 def _book(draft: Draft, about: ev.About, attempt: Attempting, command: Complete) -> bool:
-    """Settle or void the hold; whether the settlement breached it.
-
-    Law: what is spent stays an exact integer; usage beyond that is booked up to it.
-    """
+    """Settle or void the hold; whether the settlement breached it."""
     draft.settled.add(attempt.execution_id)
     if command.outcome == "void":
         reason = "the work certainly never started"
         draft.emit(ev.BudgetVoided(**about, hold=attempt.hold, reason=reason))
         return False
-    used, basis = settle(attempt.hold, command.usage)
-    spent = draft.state.spent
-    actual = {name: min(amount, MAX_AMOUNT - spent.get(name, 0)) for name, amount in used.items()}
+    actual, basis = booked(attempt.hold, command.usage, draft.state.spent)
     draft.emit(
         ev.BudgetSettled(
             **about, hold=attempt.hold, actual=actual, basis=basis, receipt=command.receipt

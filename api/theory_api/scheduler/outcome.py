@@ -49,6 +49,11 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
         """Canonical bytes for the scratch."""
         return canonicalize(msgspec.to_builtins(self))
 
+    @property
+    def usage(self) -> Usage:
+        """What was used, and who says so."""
+        return Usage(measured=self.measured, reported=self.reported)
+
     def command(
         self, plan: str, verdicts: tuple[Verdict, ...], proposals: tuple[Proposal, ...] = ()
     ) -> Complete:
@@ -57,7 +62,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
             plan=plan,
             execution_id=self.execution_id,
             outcome=self.outcome,
-            usage=Usage(measured=self.measured, reported=self.reported),
+            usage=self.usage,
             error=self.error,
             envelope=self.envelope,
             receipt=self.receipt,

@@ -10,7 +10,7 @@ from typing import Any, Final
 from theory_api.domain import commands as cmd
 from theory_api.domain.document import PlanDocument, read
 from theory_api.domain.planning import check_order, resolve
-from theory_api.domain.proposal import unfit
+from theory_api.domain.proposal import allowance, unfit
 from theory_api.domain.references import stand_in, substitute
 from theory_api.domain.registry import RegistrySnapshot
 from theory_api.domain.state import Attempting, PlanState
@@ -60,9 +60,10 @@ class Proposing:
     """Judges the proposals of a run, so that they are taken with its success.
 
     Laws: they depend on the transition that proposed them, and are decided together with its
-    success, all or none; they reserve from the plan's budget as any other; a run in mode mock
-    proposes mock. What is refused is told to the processor once, if it declares a parameter
-    `refused`; else, and the second time, the run has failed with the refusal's code.
+    success, all or none; in sum they hold no more than the run's own reservation has left, and
+    reserve from the plan's budget as any other; a run in mode mock proposes mock. What is refused
+    is told to the processor once, if it declares a parameter `refused`; else, and the second time,
+    the run has failed with the refusal's code.
     """
 
     def __init__(self, context: Context) -> None:
@@ -81,8 +82,9 @@ class Proposing:
         if note.outcome != "succeeded" or found is None or ending:
             return note, ()
         snapshot = await self._context.snapshots.get(state.registry_snapshot)
+        left = allowance(state, attempt, note.usage)
         try:
-            batch = await self._batch(state, attempt, snapshot, found)
+            batch = await self._batch(state, attempt, snapshot, found, left)
         except TheoryError as error:
             if error.code in PASSING:
                 raise
@@ -97,19 +99,29 @@ class Proposing:
     # -- what is proposed -------------------------------------------------------------------
 
     async def _batch(
-        self, state: PlanState, attempt: Attempting, snapshot: RegistrySnapshot, found: Output
+        self,
+        state: PlanState,
+        attempt: Attempting,
+        snapshot: RegistrySnapshot,
+        found: Output,
+        left: Mapping[str, int],
     ) -> _Batch:
         """What is to be taken; raises the refusal's `TheoryError`, and what stores raise."""
         try:
-            return await self._read(state, attempt, snapshot, found)
+            return await self._read(state, attempt, snapshot, found, left)
         except _RefusedProposalError as refusal:
-            asked = await self._again(state, attempt, snapshot, refusal)
+            asked = await self._again(state, attempt, snapshot, refusal, left)
             if asked is None:
                 raise refusal.error from refusal
             return asked
 
     async def _read(
-        self, state: PlanState, attempt: Attempting, snapshot: RegistrySnapshot, found: Output
+        self,
+        state: PlanState,
+        attempt: Attempting,
+        snapshot: RegistrySnapshot,
+        found: Output,
+        left: Mapping[str, int],
     ) -> _Batch:
         """Every proposal, judged; raises `_RefusedProposalError` for the first that is refused."""
         entries = _entries(await self._body(found))
@@ -133,7 +145,7 @@ class Proposing:
         except TheoryError as error:
             raise _RefusedProposalError(error) from error
         batch.proposals = _in_order(batch.proposals)
-        refused = unfit(state, batch.proposals)
+        refused = unfit(state, batch.proposals, left)
         if refused is not None:
             name, reason = refused
             ref = str(entries.get(name, {}).get("processor_ref", ""))
@@ -178,15 +190,21 @@ class Proposing:
         attempt: Attempting,
         snapshot: RegistrySnapshot,
         refusal: _RefusedProposalError,
+        left: Mapping[str, int],
     ) -> _Batch | None:
-        """The same work once more, told what was refused; None where that cannot be."""
+        """The same work once more, told what was refused; None where that cannot be.
+
+        Law: it holds what the run has left, and is not asked where nothing is left of something.
+        """
         proposed = state.transitions[attempt.transition].proposed
         spec = snapshot.processor(proposed.processor_ref)
         name = attempt.transition + AGAIN
         document = loads_strict(await self._context.artifacts.get(proposed.inputs))
         heard = REFUSED in document["params"]
         declared = REFUSED in spec.document.inputs.get("properties", {})
-        if heard or not declared or not is_name(name):
+        hold = {dimension: min(had, left[dimension]) for dimension, had in proposed.hold.items()}
+        spent = any(had and not hold[dimension] for dimension, had in proposed.hold.items())
+        if heard or spent or not declared or not is_name(name):
             return None
         document["params"][REFUSED] = refusal.told
         body = canonicalize(document)
@@ -200,11 +218,11 @@ class Proposing:
             write_set=proposed.write_set,
             admission=proposed.admission,
             success=proposed.success,
-            hold=proposed.hold,
+            hold=hold,
             timeout_ms=proposed.timeout_ms,
             adapter=proposed.adapter,
         )
-        if unfit(state, (proposal,)) is not None:
+        if unfit(state, (proposal,), left) is not None:
             return None
         return _Batch([proposal], {proposal.inputs: body})
 
