@@ -14,7 +14,8 @@ from theory_api.domain.state import Attempting, PlanState, TransitionState
 from theory_api.domain.values import Fault
 from theory_core import TheoryError
 
-_EXCUSED = frozenset({"void", "cancelled"})
+_BLAMELESS = frozenset({"ERR_CANCELLED", "ERR_ORPHANED"})
+"""Why work never started that may start the next time: it was stopped, or its owner died."""
 
 MAX_ATTEMPT = 1000
 """The last attempt that a ledger can name."""
@@ -235,14 +236,16 @@ def _unmet_success(command: Complete) -> Fault | None:
 def _may_retry(state: PlanState, entry: TransitionState, command: Complete, error: Fault) -> bool:
     """Law: retries are bounded by the policy; an attempt counts if its work is to blame.
 
-    Work that never started, and work that was stopped while its plan goes on, does not count.
+    Work that never started because it was stopped or its owner died, and work that was stopped
+    while its plan goes on, does not count; what could not be started for its own sake does.
     """
     if state.cancel is not None or state.failing is not None:
         return False
     if entry.attempt >= MAX_ATTEMPT:
         return False
-    if command.outcome in _EXCUSED:
+    void = command.outcome == "void"
+    if command.outcome == "cancelled" or (void and error.code in _BLAMELESS):
         return True
-    tries = entry.attempt - entry.excused
+    tries = entry.attempt if void else entry.attempt - entry.excused
     retry = state.rules.retry
     return tries < retry.max_attempts and error.code in retry.retry_on

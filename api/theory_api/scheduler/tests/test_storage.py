@@ -10,7 +10,7 @@ from theory_api.domain.tests.shelf import snapshot
 from theory_api.ports.artifacts import Blob
 from theory_api.ports.truth import StoredEvent
 from theory_api.scheduler import inputs
-from theory_api.scheduler.tests.bench import House, data_of, settle, step, until
+from theory_api.scheduler.tests.bench import House, balances, data_of, settle, step, until
 from theory_api.scheduler.tests.processors import Run, badly, well
 from theory_core import TheoryError
 
@@ -128,8 +128,9 @@ async def test_an_order_that_cannot_be_read_ends_unpaid_and_stops_no_other_plan(
         other = await house.apply({"a": step()}, plan="p2")
         assert await house.ended(plan) == "failed"
         assert await house.ended(other) == "completed"
-        (settled,) = await data_of(house, plan, "budget.settled")
-        assert set(settled["actual"].values()) == {0}
+        kinds = await house.kinds(plan)
+        assert (kinds.count("budget.voided"), kinds.count("budget.settled")) == (1, 0)
+        assert all(balance == (0, 0) for balance in (await balances(house, plan)).values())
         (orphaned,) = await data_of(house, plan, "execution.orphaned")
         assert orphaned["error"]["code"] == "ERR_ARTIFACT_DIGEST"
 
