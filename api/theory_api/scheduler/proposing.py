@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any, Final
 
@@ -16,7 +16,6 @@ from theory_api.domain.registry import RegistrySnapshot
 from theory_api.domain.state import Attempting, PlanState
 from theory_api.domain.values import Output
 from theory_api.scheduler.context import PASSING, Context
-from theory_api.scheduler.order import Order, outline
 from theory_api.scheduler.outcome import Note, fault
 from theory_api.scheduler.reckoning import disown
 from theory_api.scheduler.turns import Turn
@@ -74,24 +73,21 @@ class Proposing:
     ) -> tuple[Note, tuple[cmd.Proposal, ...]]:
         """The note that is to be reported, and what is to be taken with it, inputs stored.
 
-        An output that cannot be read is the run's fault, and nobody else's. Raises `PASSING`.
+        Law: what cannot be read of it ends this run, and nothing else. Raises `PASSING`.
         """
         place = attempt.write_prefix + PROPOSED
         found = next((output for output in note.outputs if output.path == place), None)
         ending = state.cancel is not None or state.failing is not None
         if note.outcome != "succeeded" or found is None or ending:
             return note, ()
-        snapshot = await self._context.snapshots.get(state.registry_snapshot)
         left = allowance(state, attempt, note.usage)
         try:
+            snapshot = await self._context.snapshots.get(state.registry_snapshot)
             batch = await self._batch(state, attempt, snapshot, found, left)
         except TheoryError as error:
             if error.code in PASSING:
                 raise
-            job = outline(self._context, snapshot, state, attempt)
-            pin = _pin(self._context, snapshot, state, job)
-            failed = replace(job, image_digest=pin)
-            return await disown(self._context, failed, note, fault(error)), ()
+            return await disown(self._context, state, attempt, note, fault(error)), ()
         for body in batch.inputs.values():
             await self._context.artifacts.put(body)
         return note, tuple(batch.proposals)
@@ -289,14 +285,6 @@ def _check_hold(proposal: cmd.Proposal, least: Mapping[str, int]) -> None:
             place = f"$.transitions.{proposal.transition}.estimate"
             message = f"{place}: {dimension} is below the {amount} of {proposal.processor_ref}"
             raise TheoryError("ERR_PLAN_INVALID", message, {"place": place})
-
-
-def _pin(context: Context, snapshot: RegistrySnapshot, state: PlanState, job: Order) -> str | None:
-    """The image that the run had; None where this machine's platform has none: it ran elsewhere."""
-    try:
-        return snapshot.pin(job.ref, lane=state.lane, platform=context.platform)
-    except TheoryError:
-        return None
 
 
 def _invalid(reason: str, code: str = "ERR_PLAN_INVALID") -> TheoryError:

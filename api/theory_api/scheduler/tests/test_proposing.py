@@ -26,7 +26,15 @@ from theory_api.scheduler.tests.bench import (
     until,
 )
 from theory_api.scheduler.tests.processors import Behaviour, Run
-from theory_core import LIMITS, TheoryError, canonicalize, digest, loads_strict, verify
+from theory_core import (
+    LIMITS,
+    TheoryError,
+    canonicalize,
+    digest,
+    loads_strict,
+    validate_envelope,
+    verify,
+)
 
 ESTIMATE = dict(snapshot().processor("demo/echo@1").estimate)
 ROOM = {dimension: 8 * amount for dimension, amount in ESTIMATE.items()}
@@ -309,7 +317,12 @@ async def test_a_run_failed_by_its_proposals_has_an_error_envelope_and_our_recei
 
 @pytest.mark.parametrize(
     ("start", "code"),
-    [(b'{"transitions"', "ERR_ARTIFACT_DIGEST"), (b'{"params"', "ERR_NOT_FOUND")],
+    [
+        (b'{"transitions"', "ERR_ARTIFACT_DIGEST"),
+        (b'{"params"', "ERR_NOT_FOUND"),
+        (b'{"duration_ms"', "ERR_NOT_FOUND"),
+    ],
+    ids=["proposals", "inputs", "receipt"],
 )
 async def test_bytes_that_cannot_be_read_end_their_run_and_nothing_else(
     start: bytes, code: str, monkeypatch: pytest.MonkeyPatch
@@ -334,6 +347,51 @@ async def test_bytes_that_cannot_be_read_end_their_run_and_nothing_else(
         assert await house.ended(plan) == "failed"
         (failed,) = await data_of(house, plan, "execution.failed")
         assert failed["error"]["code"] == code
+        assert house.engine.fault is None
+        await sound(house, plan)
+        asked.clear()
+        other = await house.apply({"z": step()}, plan="p2")
+        assert await house.ended(other) == "completed"
+
+
+@pytest.mark.parametrize("receipt", ["sound", "rotten"])
+async def test_a_registry_that_cannot_be_read_ends_the_run_that_proposes_and_nothing_else(
+    receipt: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with House() as house:
+        get, asked, sound_get = house.registry.get, list[str](), house.disk.artifacts.get
+
+        async def unread(snapshot_id: str) -> RegistrySnapshot:
+            if asked:
+                if receipt == "rotten":
+                    monkeypatch.setattr(house.disk.artifacts, "get", rotten)
+                raise TheoryError("ERR_ARTIFACT_DIGEST", "rotten", {})
+            return await get(snapshot_id)
+
+        async def rotten(cid: str, **most: int) -> bytes:
+            body = await sound_get(cid, **most)
+            if asked and body.startswith(b'{"duration_ms"') and b'"processor"' in body:
+                raise TheoryError("ERR_NOT_FOUND", "gone", {})
+            return body
+
+        async def rotting(run: Run) -> dict[str, Any]:
+            asked.append(run.execution_id)
+            body = canonicalize({"transitions": [child("b")]})
+            return await run.succeed({"transitions.json": body})
+
+        monkeypatch.setattr(house.registry, "get", unread)
+        house.processors.behaviours["plan"] = [rotting]
+        plan = await house.apply({"a": planner()})
+        assert await house.ended(plan) == "failed"
+        (failed,) = await data_of(house, plan, "execution.failed")
+        assert failed["error"]["code"] == "ERR_ARTIFACT_DIGEST"
+        (run,) = house.processors.runs.values()
+        unknown = "cpu:unknown;memory:unknown;platform:unknown;runtime:unknown"
+        expected = run.payload["env_fingerprint"] if receipt == "sound" else unknown
+        ours = loads_strict(await house.disk.artifacts.get(failed["receipt"]))
+        assert (ours["env_fingerprint"], ours["written_by"]) == (expected, "orchestrator")
+        told = validate_envelope(loads_strict(await house.disk.artifacts.get(failed["envelope"])))
+        assert told["meta"]["env_fingerprint"] == expected
         assert house.engine.fault is None
         await sound(house, plan)
         asked.clear()
