@@ -33,6 +33,8 @@ class Measurement:
 
     usage: Mapping[str, int] = field(default_factory=dict)
     """Dimension -> amount so far, e.g. `{"cpu_ms": 120, "latency_ms": 480}`."""
+    image_id: str | None = None
+    """The image that it runs in, where the adapter chose one that nobody pinned."""
 
 
 class Adapter(Protocol):

@@ -31,7 +31,7 @@ from theory_api.scheduler.trace import Trace
 from theory_core import HASH_SCHEMA, LIMITS, TheoryError, canonicalize, loads_strict
 
 _NOWHERE: Final = "cpu:unknown;memory:unknown;platform:unknown;runtime:unknown"
-_PLACE: Final = ("env_fingerprint", "image_digest")
+_PLACE: Final = ("env_fingerprint", "image_digest", "image_id")
 """Stable fields of a receipt that say where the run was."""
 
 
@@ -78,7 +78,9 @@ async def reckon(context: Context, job: Order, back: Returned) -> Note:
             raise
         error, outputs = fault(refused), ()
     if receipt is None:
-        receipt = await _own_receipt(context, _stable(job), error, duration_ms=back.duration_ms)
+        receipt = await _own_receipt(
+            context, _stable(context, job), error, duration_ms=back.duration_ms
+        )
     envelope = back.envelope
     if error is not None and error != _enveloped(envelope):
         envelope = _error_envelope(job.execution_id, job.fingerprint, error)
@@ -197,7 +199,7 @@ async def _receipt(
             raise TheoryError("ERR_RECEIPT", "the receipt is too large", {})
         return {}, None
     body = await context.artifacts.get(arrived.cid)
-    expected = _stable(job) | {"status": "success" if error is None else "error"}
+    expected = _stable(context, job) | {"status": "success" if error is None else "error"}
     if error is None:
         expected["outputs_index"] = back.arrived[INDEX].cid
     usage: dict[str, int] = {}
@@ -227,11 +229,12 @@ def _above(job: Order, usage: Mapping[str, int]) -> dict[str, int]:
     return {name: amount for name, amount in usage.items() if amount > hold.get(name, 0)}
 
 
-def _stable(job: Order) -> dict[str, str]:
-    """Receipt fields that the request fixes."""
-    pinned = {} if job.image_digest is None else {"image_digest": job.image_digest}
+def _stable(context: Context, job: Order) -> dict[str, str]:
+    """Receipt fields that the request fixes, and the image where the adapter chose it."""
+    chosen = context.adapters[job.attempt.adapter].measured(job.execution_id).image_id
+    images = {"image_digest": job.image_digest} if job.image_digest else {"image_id": chosen}
     return {
-        **pinned,
+        **{name: image for name, image in images.items() if image is not None},
         "execution_id": job.execution_id,
         "processor_ref": job.ref,
         "env_fingerprint": job.fingerprint,

@@ -43,6 +43,8 @@ class Place:
     secrets_dir: Path | None = None
     image_digest: str | None = None
     """Digest of the image that this is, where there is one."""
+    image_id: str | None = None
+    """Its id, for the receipts of runs that pin no digest."""
     only_mode: str | None = None
     """The one mode that is run here; None for both."""
     grace_s: float = child.GRACE_S
@@ -180,7 +182,12 @@ class Run:
         """Start the worker, watch it, end it with all of its kin, and read how it went."""
         ooms = oom_kills()
         job = Job(
-            self.order, self._inputs_hash, work_dir, self._place.secrets_dir, self._place.verbose
+            self.order,
+            self._inputs_hash,
+            work_dir,
+            self._place.secrets_dir,
+            self._place.verbose,
+            self._place.image_id,
         )
         worker = await Child.start(
             self._place.main_file,
@@ -304,6 +311,7 @@ class Run:
             inputs_hash=self._inputs_hash,
             written_by=receipt.BY_SUPERVISOR,
             duration_ms=int((time.monotonic() - self._began) * _THOUSAND),
+            image_id=self._place.image_id,
         )
         if not self._abandoned:
             await asyncio.to_thread(self._deliver, body)

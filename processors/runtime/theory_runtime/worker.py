@@ -43,6 +43,8 @@ class Job:
     secrets_dir: Path | None
     verbose: bool
     """Whether tracebacks go to stderr: for those who write providers, on their own terminal."""
+    image_id: str | None = None
+    """The image that this runs in, where nobody pinned one."""
 
     @classmethod
     def of(cls, message: Mapping[str, Any]) -> "Job":
@@ -54,6 +56,7 @@ class Job:
             Path(message["work_dir"]),
             None if secrets_dir is None else Path(secrets_dir),
             message["verbose"],
+            message["image_id"],
         )
 
     def message(self) -> dict[str, Any]:
@@ -65,6 +68,7 @@ class Job:
             "work_dir": str(self.work_dir),
             "secrets_dir": None if self.secrets_dir is None else str(self.secrets_dir),
             "verbose": self.verbose,
+            "image_id": self.image_id,
         }
 
 
@@ -200,6 +204,7 @@ class _Work:
             processor_info="" if result is None else result.processor_info,
             usage=None if result is None else result.usage,
             outputs_index=None if delivered is None else delivered.index_cid,
+            image_id=self._job.image_id,
         )
         try:
             outputs.send_bytes(self._door, outputs.RECEIPT, body, outputs.JSON)

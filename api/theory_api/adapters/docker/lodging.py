@@ -35,6 +35,8 @@ class Live:
 
     name: str
     container: Container | None = None
+    image_id: str | None = None
+    """The image that it runs in, where nobody pinned its digest."""
     lent: Lent | None = None
     sought: bool = False
     """Whether the engine was asked for a container of its own."""
@@ -90,6 +92,7 @@ class Lodging:
         self, live: Live, kind: Kind, secrets: dict[str, str], tenant: str
     ) -> Container:
         """Mark the execution, then have a container for it."""
+        live.image_id = kind.image.id if kind.image.digest is None else None
         if not secrets and not kind.limits.egress:
             live.lent = await self._pool.claim(kind, borrower=live.name, tenant=tenant)
         noted = "" if live.lent is None else live.lent.name

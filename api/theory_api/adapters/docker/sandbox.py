@@ -80,10 +80,12 @@ def limits(spec: ProcessorSpec, mode: str) -> Limits:
     return Limits(spec.runtime.cpu, spec.runtime.memory, egress=egress)
 
 
-def _arguments(image_digest: str | None, *, reused: bool) -> list[str]:
+def _arguments(image_id: str, image_digest: str | None, *, reused: bool) -> list[str]:
     arguments = ["--serve", INSIDE]
     if image_digest is not None:
         arguments += ["--image-digest", image_digest]
+    else:
+        arguments += ["--image-id", image_id]
     if reused:
         arguments += [word for place in SCRATCH for word in ("--scratch", place)]
     return arguments
@@ -113,7 +115,7 @@ def create_request(
     return {
         **_QUIET,
         "Image": image_id,
-        "Cmd": _arguments(image_digest, reused=reused),
+        "Cmd": _arguments(image_id, image_digest, reused=reused),
         "User": USER,
         "NetworkDisabled": not limits.egress,
         "StopTimeout": STOP_S,

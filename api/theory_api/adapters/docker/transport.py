@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -284,11 +284,12 @@ class LocalWsAdapter:
             ended.cancel()
 
     def measured(self, execution_id: str) -> Measurement:
-        """Processor time and time of an execution; empty for one that never started here."""
+        """Processor time, time and image of an execution; empty for one that never started here."""
         live = self._live.get(execution_id)
         if live is None or live.container is None:
             return Measurement()
-        return live.cost if live.ended.is_set() else live.container.measured()
+        found = live.cost if live.ended.is_set() else live.container.measured()
+        return replace(found, image_id=live.image_id)
 
     async def standing(self, execution_id: str) -> Standing:
         """Where an execution of an earlier owner stands."""

@@ -125,6 +125,7 @@ class Processors:
         self.most = 0
         self.busy = 0
         self.closed = False
+        self.image_id: str | None = None
 
     async def prepare(self, *, ref: str, mode: str, on_progress: Callable[[str], None]) -> None:
         await asyncio.sleep(0)
@@ -169,7 +170,7 @@ class Processors:
 
     def measured(self, execution_id: str) -> Measurement:
         run = self.runs.get(execution_id)
-        return Measurement({} if run is None else dict(run.usage))
+        return Measurement({} if run is None else dict(run.usage), self.image_id)
 
     async def remembered(self) -> tuple[str, ...]:
         return tuple(self.kept)

@@ -188,7 +188,10 @@ async def listens(path: Path) -> bool:
 
 
 @pytest.fixture
-async def service(short: Path, gateway: Kept) -> AsyncIterator[Service]:
+async def service(
+    short: Path, gateway: Kept, request: pytest.FixtureRequest
+) -> AsyncIterator[Service]:
+    """The processor that does what it is told, started with what a test adds."""
     held, lifeline = os.pipe()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -197,6 +200,7 @@ async def service(short: Path, gateway: Kept) -> AsyncIterator[Service]:
         str(short),
         "--lifeline",
         str(held),
+        *getattr(request, "param", ()),
         pass_fds=(held,),
         start_new_session=True,
     )

@@ -106,8 +106,9 @@ def test_a_container_for_several_runs_is_told_what_to_clean_after_each() -> None
     }
 
 
-def test_an_image_in_lane_build_is_told_no_digest() -> None:
-    assert request(image_digest=None)["Cmd"] == ["--serve", "/run/theory"]
+def test_an_image_in_lane_build_is_told_its_id_and_no_digest() -> None:
+    told = ["--serve", "/run/theory", "--image-id", "sha256:" + "b" * 64]
+    assert request(image_digest=None)["Cmd"] == told
 
 
 @pytest.mark.parametrize("limits", [Limits("one", "1Gi"), Limits("1", "1GB"), Limits("1", "")])
