@@ -117,6 +117,7 @@ class Processors:
         self.released: list[str] = []
         self.kept: set[str] = set()
         self.prepared: list[str] = []
+        self.pinned: list[str | None] = []
         self.unprepared: list[TheoryError] = []
         self.shut: dict[str, asyncio.Event] = {}
         """Modes whose preparation waits for something."""
@@ -127,7 +128,9 @@ class Processors:
         self.closed = False
         self.image_id: str | None = None
 
-    async def prepare(self, *, ref: str, mode: str, on_progress: Callable[[str], None]) -> None:
+    async def prepare(
+        self, *, ref: str, mode: str, pinned: str | None, on_progress: Callable[[str], None]
+    ) -> None:
         await asyncio.sleep(0)
         if mode in self.shut:
             await self.shut[mode].wait()
@@ -135,6 +138,7 @@ class Processors:
         if self.unprepared:
             raise self.unprepared.pop(0)
         self.prepared.append(ref)
+        self.pinned.append(pinned)
 
     async def invoke(
         self,
