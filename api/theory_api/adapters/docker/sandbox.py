@@ -43,6 +43,10 @@ _QUIET: Final[Mapping[str, Any]] = {
 }
 
 
+_LOG: Final[Mapping[str, str]] = {"max-size": "512k", "max-file": "2", "compress": "false"}
+"""Two files: one alone is emptied when it is full, and a run's last words with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a container may use, as its registry spec declares it."""
@@ -155,9 +159,6 @@ def create_request(
             "VolumesFrom": [],
             "RestartPolicy": {"Name": "no"},
             "AutoRemove": False,
-            "LogConfig": {
-                "Type": "local",
-                "Config": {"max-size": "1m", "max-file": "1", "compress": "false"},
-            },
+            "LogConfig": {"Type": "local", "Config": dict(_LOG)},
         },
     }

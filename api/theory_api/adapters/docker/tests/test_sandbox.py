@@ -78,7 +78,7 @@ def test_the_whole_create_request_is_this() -> None:
             "AutoRemove": False,
             "LogConfig": {
                 "Type": "local",
-                "Config": {"max-size": "1m", "max-file": "1", "compress": "false"},
+                "Config": {"max-size": "512k", "max-file": "2", "compress": "false"},
             },
         },
     }
