@@ -27,7 +27,9 @@ class NoopAdapter:
         self._intakes = intakes
         self._now = now
 
-    async def prepare(self, *, ref: str, mode: str, on_progress: Callable[[str], None]) -> None:
+    async def prepare(
+        self, *, ref: str, mode: str, pinned: str | None, on_progress: Callable[[str], None]
+    ) -> None:
         """Nothing to make ready."""
 
     async def invoke(

@@ -69,7 +69,9 @@ class Gone:
     name = "process"
     enforced = frozenset({"cpu_ms"})
 
-    async def prepare(self, *, ref: str, mode: str, on_progress: Callable[[str], None]) -> None:
+    async def prepare(
+        self, *, ref: str, mode: str, pinned: str | None, on_progress: Callable[[str], None]
+    ) -> None:
         """Nothing to make."""
 
     async def invoke(self, **_given: object) -> Mapping[str, Any]:

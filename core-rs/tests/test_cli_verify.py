@@ -63,7 +63,9 @@ def test_a_broken_export_names_the_seq(tmp_path: Path) -> None:
     data = path.read_bytes().replace(b'"seq":2', b'"seq":4')
     result = run("-", stdin=data)
     assert (result.returncode, result.stderr) == (1, b"")
-    assert result.stdout == b"broken at seq 2 (line 2): gap, after 1 event\n"
+    assert result.stdout == (
+        b"broken at seq 2 (line 2): gap (the line is of seq 4), after 1 event\n"
+    )
     answer = json.loads(run("-", "--json", stdin=data).stdout)
     assert answer["fault"] == {
         "law": None,
@@ -91,7 +93,11 @@ def test_laws_are_judged_when_asked_for(tmp_path: Path) -> None:
 def test_a_part_is_judged_behind_the_event_before_it(tmp_path: Path) -> None:
     path, hashes = export(tmp_path)
     part = path.read_bytes().split(b"\n", 1)[1]
-    assert run("-", stdin=part).returncode == 1
+    words = b"a part from seq 2 on needs the hash before it, and laws need the first event"
+    for laws in ((), ("--laws",)):
+        broken = run("-", *laws, stdin=part)
+        assert broken.returncode == 1
+        assert broken.stdout == b"broken at seq 1 (line 1): gap (" + words + b"), after 0 events\n"
     for prev in (hashes[0], f"1:{hashes[0]}"):
         assert run("-", "--expect-prev", prev, stdin=part).returncode == 0
 

@@ -193,6 +193,12 @@ def test_a_broken_law_is_named_in_words() -> None:
     assert (report.fault.law, report.fault.member) == (None, "hold")
 
 
+def test_a_kind_that_no_event_has_is_named() -> None:
+    report = verify(edited(["change", 7, ["kind"], "budget.promised"]), laws=True)
+    told = "kind (no event is a budget.promised)"
+    assert report.verdict == f"broken at seq 7 (line 7): {told}, after 6 events"
+
+
 def test_on_one_line_the_chain_comes_before_the_laws() -> None:
     lines = edited(["copy", 13, 14])
     line = lines[13].replace(b'"seq":14', b'"seq":15')

@@ -10,7 +10,7 @@ from theory_api.domain.predicates import stale
 from theory_api.domain.runnable import beyond_hope, leased, why
 from theory_api.domain.state import PlanState, TransitionState
 from theory_api.domain.values import Fault
-from theory_core import Selector, TheoryError
+from theory_core import Selector, TheoryError, expand_prefix
 
 
 def admit(state: PlanState, command: Admit) -> Decision:
@@ -18,8 +18,8 @@ def admit(state: PlanState, command: Admit) -> Decision:
 
     Laws: compare-and-swap on (`pending`, attempt): exactly one winner. `spent + reserved + ask <=
     limit` holds afterwards in every limited dimension; the ask is never shrunk. Waiting writes
-    nothing. Raises `TheoryError` `ERR_NOT_FOUND`, `ERR_CONFLICT` (not the plan's predicates or
-    write set, or a name that another attempt has).
+    nothing. Raises `TheoryError` `ERR_NOT_FOUND`, `ERR_CONFLICT` (not the plan's predicates, write
+    prefix or write set, or a name that another attempt has).
     """
     entry = _pending(state, command.transition, command.attempt)
     if entry is None:
@@ -51,9 +51,13 @@ def admit(state: PlanState, command: Admit) -> Decision:
 def _wanted(state: PlanState, entry: TransitionState, command: Admit) -> tuple[Selector, ...]:
     """What the attempt leases.
 
-    Law: a lease covers what was proposed, under the attempt's own name, no more and no less;
-    whoever admits has no say in it. Raises `TheoryError` `ERR_CONFLICT`.
+    Law: it leases what was proposed, and writes where that was proposed, under the attempt's own
+    name, no more and no less; whoever admits has no say in it. Raises `TheoryError` `ERR_CONFLICT`.
     """
+    home = expand_prefix(entry.proposed.write_prefix, command.execution_id, root=state.plan)
+    if home.relative != command.write_prefix:
+        message = "the write prefix is not the one that was proposed for this attempt"
+        raise TheoryError("ERR_CONFLICT", message, {"transition": command.transition})
     wanted = tuple(
         selector(state.plan, spec.kind, spec.path.replace("{execution_id}", command.execution_id))
         for spec in entry.proposed.write_set

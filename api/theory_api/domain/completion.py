@@ -8,14 +8,14 @@ from theory_api.domain import events as ev
 from theory_api.domain.commands import Complete, Orphan
 from theory_api.domain.decision import Decision, Delay, Draft, portions
 from theory_api.domain.predicates import stale
-from theory_api.domain.proposal import proposed, unfit
-from theory_api.domain.settlement import excess, retry_delay_ms, settle
+from theory_api.domain.proposal import allowance, proposed, unfit
+from theory_api.domain.settlement import booked, excess, retry_delay_ms
 from theory_api.domain.state import Attempting, PlanState, TransitionState
 from theory_api.domain.values import Fault
-from theory_api.domain.vector import MAX_AMOUNT
 from theory_core import TheoryError
 
-_EXCUSED = frozenset({"void", "cancelled"})
+_BLAMELESS = frozenset({"ERR_CANCELLED", "ERR_ORPHANED"})
+"""Why work never started that may start the next time: it was stopped, or its owner died."""
 
 MAX_ATTEMPT = 1000
 """The last attempt that a ledger can name."""
@@ -27,8 +27,8 @@ def complete(state: PlanState, command: Complete) -> Decision:
     Laws: one settle or void per attempt; a second report of the same attempt changes nothing; a
     report of an attempt that is not the newest is refused. The hold leaves `reserved` in the same
     decision that adds the actual usage to `spent`. What a run proposes is taken in the decision
-    that its success is, or never; what was judged on an older state is judged again. Raises
-    `TheoryError` `ERR_CONFLICT`, `ERR_OUTPUT_PREFIX`.
+    that its success is, or never, and holds no more than its own hold has left; what was judged on
+    an older state is judged again. Raises `TheoryError` `ERR_CONFLICT`, `ERR_OUTPUT_PREFIX`.
     """
     attempt = state.open.get(command.execution_id)
     if attempt is None:
@@ -40,8 +40,10 @@ def complete(state: PlanState, command: Complete) -> Decision:
         _check_verdicts(entry, command)
         if stale(state, command.verdicts, attempt.transition):
             return Decision(stale=True)
-        if command.proposals and unfit(state, command.proposals) is not None:
-            return Decision(stale=True)
+        if command.proposals:
+            left = allowance(state, attempt, command.usage)
+            if unfit(state, command.proposals, left) is not None:
+                return Decision(stale=True)
     draft = Draft(state)
     about = _about(attempt)
     _produce(draft, about, attempt, command)
@@ -162,18 +164,13 @@ def _present(value: str | None, name: str) -> str:
 
 
 def _book(draft: Draft, about: ev.About, attempt: Attempting, command: Complete) -> bool:
-    """Settle or void the hold; whether the settlement breached it.
-
-    Law: what is spent stays an exact integer; usage beyond that is booked up to it.
-    """
+    """Settle or void the hold; whether the settlement breached it."""
     draft.settled.add(attempt.execution_id)
     if command.outcome == "void":
         reason = "the work certainly never started"
         draft.emit(ev.BudgetVoided(**about, hold=attempt.hold, reason=reason))
         return False
-    used, basis = settle(attempt.hold, command.usage)
-    spent = draft.state.spent
-    actual = {name: min(amount, MAX_AMOUNT - spent.get(name, 0)) for name, amount in used.items()}
+    actual, basis = booked(attempt.hold, command.usage, draft.state.spent)
     draft.emit(
         ev.BudgetSettled(
             **about, hold=attempt.hold, actual=actual, basis=basis, receipt=command.receipt
@@ -239,14 +236,16 @@ def _unmet_success(command: Complete) -> Fault | None:
 def _may_retry(state: PlanState, entry: TransitionState, command: Complete, error: Fault) -> bool:
     """Law: retries are bounded by the policy; an attempt counts if its work is to blame.
 
-    Work that never started, and work that was stopped while its plan goes on, does not count.
+    Work that never started because it was stopped or its owner died, and work that was stopped
+    while its plan goes on, does not count; what could not be started for its own sake does.
     """
     if state.cancel is not None or state.failing is not None:
         return False
     if entry.attempt >= MAX_ATTEMPT:
         return False
-    if command.outcome in _EXCUSED:
+    void = command.outcome == "void"
+    if command.outcome == "cancelled" or (void and error.code in _BLAMELESS):
         return True
-    tries = entry.attempt - entry.excused
+    tries = entry.attempt if void else entry.attempt - entry.excused
     retry = state.rules.retry
     return tries < retry.max_attempts and error.code in retry.retry_on

@@ -36,6 +36,33 @@ def settle(hold: Mapping[str, int], usage: Usage) -> tuple[dict[str, int], dict[
     return actual, basis
 
 
+def booked(
+    hold: Mapping[str, int], usage: Usage, spent: Mapping[str, int]
+) -> tuple[dict[str, int], dict[str, Basis]]:
+    """What is booked beside what is `spent`, and why.
+
+    Law: what is spent stays an exact integer; usage beyond that is booked up to it.
+    """
+    used, basis = settle(hold, usage)
+    return {
+        dimension: min(amount, MAX_AMOUNT - spent.get(dimension, 0))
+        for dimension, amount in used.items()
+    }, basis
+
+
+def left(
+    hold: Mapping[str, int], actual: Mapping[str, int], limit: Mapping[str, int]
+) -> dict[str, int]:
+    """What a settled hold leaves, in every dimension that is held or limited.
+
+    Law: a limited dimension that is not held leaves nothing.
+    """
+    return {
+        dimension: max(hold.get(dimension, 0) - actual.get(dimension, 0), 0)
+        for dimension in dimensions(hold, limit)
+    }
+
+
 def excess(
     hold: Mapping[str, int], actual: Mapping[str, int], limit: Mapping[str, int]
 ) -> dict[str, int]:

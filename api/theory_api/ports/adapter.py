@@ -33,6 +33,8 @@ class Measurement:
 
     usage: Mapping[str, int] = field(default_factory=dict)
     """Dimension -> amount so far, e.g. `{"cpu_ms": 120, "latency_ms": 480}`."""
+    image_id: str | None = None
+    """The image that it runs in, where the adapter chose one that nobody pinned."""
 
 
 class Adapter(Protocol):
@@ -50,10 +52,13 @@ class Adapter(Protocol):
     def enforced(self) -> frozenset[str]:
         """Budget dimensions measured outside the processor; the others are only reported."""
 
-    async def prepare(self, *, ref: str, mode: str, on_progress: Callable[[str], None]) -> None:
+    async def prepare(
+        self, *, ref: str, mode: str, pinned: str | None, on_progress: Callable[[str], None]
+    ) -> None:
         """Make whatever `invoke` needs that takes minutes (an environment, an image).
 
-        Idempotent; costs nothing when all is there; `on_progress` gets sentences for people.
+        `pinned` is the image that the run will ask for, `{repository}@{digest}`; None in lane
+        build. Idempotent; costs nothing when all is there; `on_progress` gets sentences for people.
         Raises `TheoryError`: `ERR_NOT_FOUND` (no such processor here), `ERR_UNAVAILABLE`,
         `ERR_STORAGE`.
         """

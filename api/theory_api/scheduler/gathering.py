@@ -34,6 +34,9 @@ _FRAME_REST: Final = 64 * 1024
 """Room for everything of a run's first frame but its inputs."""
 
 
+Needed = tuple[str, str, str, str | None]
+"""What is made ready: the adapter, the processor, its mode, and its image where one is pinned."""
+
 _OWN: Final = WORLD | STATE
 """Predicates whose answer changes by events of their plan alone."""
 
@@ -72,8 +75,8 @@ class Gathering:
         self._context = context
         self._inputs = inputs
         self._checked: OrderedDict[tuple[str, str], None] = OrderedDict()
-        self._prepared: dict[tuple[str, str, str], asyncio.Task[None]] = {}
-        self._failures: dict[tuple[str, str, str], int] = {}
+        self._prepared: dict[Needed, asyncio.Task[None]] = {}
+        self._failures: dict[Needed, int] = {}
 
     @property
     def tasks(self) -> Iterable[asyncio.Task[None]]:
@@ -97,11 +100,13 @@ class Gathering:
             raise TheoryError("ERR_ADAPTER_INVOCATION", message, {"adapter": adapter})
         snapshot = await context.snapshots.get(state.registry_snapshot)
         spec = snapshot.processor(proposed.processor_ref)
+        image = snapshot.pin(spec.ref, lane=state.lane, platform=context.platform)
+        pinned = None if image is None else f"{spec.image}@{image}"
+        key = (adapter, proposed.processor_ref, proposed.mode, pinned)
         try:
-            await self._prepare(state.plan, name, adapter, proposed.processor_ref, proposed.mode)
+            await self._prepare(state.plan, name, key)
         except TheoryError as error:
             context.notify(Notice(state.plan, name, "prepare", error.message))
-            key = (adapter, proposed.processor_ref, proposed.mode)
             if error.code != "ERR_UNAVAILABLE" or not self._worth_another_try(key):
                 raise TheoryError("ERR_ADAPTER_INVOCATION", _unready(error), {}) from error
             return Held(Blocked("adapter.available", error.message))
@@ -134,7 +139,7 @@ class Gathering:
             env_fingerprint=env_fingerprint(spec, platform=context.platform, mode=proposed.mode),
             owner=owner,
             epoch=epoch,
-            image_digest=snapshot.pin(spec.ref, lane=state.lane, platform=context.platform),
+            image_digest=image,
         )
 
     def _check(self, spec: ProcessorSpec, resolved: Resolved) -> None:
@@ -147,14 +152,14 @@ class Gathering:
             while len(self._checked) > REMEMBERED:
                 self._checked.popitem(last=False)
 
-    def _worth_another_try(self, key: tuple[str, str, str]) -> bool:
+    def _worth_another_try(self, key: Needed) -> bool:
         """Law: retries are bounded; what fails `PREPARATIONS` times in a row is given up."""
         self._failures[key] = self._failures.get(key, 0) + 1
         return self._failures[key] < PREPARATIONS
 
-    async def _prepare(self, plan: str, name: str, adapter: str, ref: str, mode: str) -> None:
+    async def _prepare(self, plan: str, name: str, key: Needed) -> None:
         """Have the adapter ready before anything is reserved; once for all who need the same."""
-        key = (adapter, ref, mode)
+        adapter, ref, mode, pinned = key
         task = self._prepared.get(key)
         if task is None or (task.done() and (task.cancelled() or task.exception())):
 
@@ -163,7 +168,7 @@ class Gathering:
 
             async def ready() -> None:
                 place = self._context.adapters[adapter]
-                await place.prepare(ref=ref, mode=mode, on_progress=tell)
+                await place.prepare(ref=ref, mode=mode, pinned=pinned, on_progress=tell)
 
             task = self._prepared[key] = asyncio.create_task(ready())
         limit_s = self._context.pace.prepare_s

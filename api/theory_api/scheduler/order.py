@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from theory_api.domain.registry import ProcessorSpec, RegistrySnapshot, env_fingerprint
@@ -46,19 +46,6 @@ async def order(
     """Gather what the attempt needs; raises `TheoryError` from the stores."""
     snapshot = await context.snapshots.get(state.registry_snapshot)
     document: Any = loads_strict(await inputs.get(attempt.inputs))
-    bare = outline(context, snapshot, state, attempt)
-    return replace(
-        bare,
-        inputs=document,
-        artifacts=tuple({item.path: item for item in _artifacts(document["params"])}.values()),
-        image_digest=snapshot.pin(bare.ref, lane=state.lane, platform=context.platform),
-    )
-
-
-def outline(
-    context: Context, snapshot: RegistrySnapshot, state: PlanState, attempt: Attempting
-) -> Order:
-    """The order but for its inputs and its image: what the plan and the registry say of it."""
     proposed = state.transitions[attempt.transition].proposed
     spec = snapshot.processor(proposed.processor_ref)
     return Order(
@@ -69,11 +56,12 @@ def outline(
         timeout_s=proposed.timeout_ms / 1000,
         snapshot=snapshot,
         spec=spec,
-        inputs={},
+        inputs=document,
         inputs_hash=attempt.inputs_hash,
         fingerprint=env_fingerprint(spec, platform=context.platform, mode=proposed.mode),
-        artifacts=(),
+        artifacts=tuple({item.path: item for item in _artifacts(document["params"])}.values()),
         limit=dict(state.limit),
+        image_digest=snapshot.pin(spec.ref, lane=state.lane, platform=context.platform),
     )
 
 

@@ -49,6 +49,11 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
         """Canonical bytes for the scratch."""
         return canonicalize(msgspec.to_builtins(self))
 
+    @property
+    def usage(self) -> Usage:
+        """What was used, and who says so."""
+        return Usage(measured=self.measured, reported=self.reported)
+
     def command(
         self, plan: str, verdicts: tuple[Verdict, ...], proposals: tuple[Proposal, ...] = ()
     ) -> Complete:
@@ -57,7 +62,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
             plan=plan,
             execution_id=self.execution_id,
             outcome=self.outcome,
-            usage=Usage(measured=self.measured, reported=self.reported),
+            usage=self.usage,
             error=self.error,
             envelope=self.envelope,
             receipt=self.receipt,
@@ -85,12 +90,16 @@ def check_name(envelope: Mapping[str, Any], execution_id: str) -> None:
         raise _invocation("the envelope is another execution's")
 
 
-def unrun(attempt: Attempting, error: Fault) -> Note:
-    """The note of an attempt that ended before anything was called: it used nothing."""
+def lost(attempt: Attempting, used: Mapping[str, int], error: Fault) -> Note:
+    """The note of an attempt that was stopped, and whose envelope nobody will have.
+
+    Law: it is paid at its hold, or at what was measured where that is more.
+    """
+    hold = attempt.hold
     return Note(
         execution_id=attempt.execution_id,
         outcome="orphaned",
-        measured=dict.fromkeys(attempt.hold, 0),
+        measured={name: amount for name, amount in used.items() if amount > hold.get(name, 0)},
         reported={},
         envelope="",
         duration_ms=0,

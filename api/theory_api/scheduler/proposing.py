@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any, Final
 
 from theory_api.domain import commands as cmd
 from theory_api.domain.document import PlanDocument, read
 from theory_api.domain.planning import check_order, resolve
-from theory_api.domain.proposal import unfit
+from theory_api.domain.proposal import allowance, unfit
 from theory_api.domain.references import stand_in, substitute
 from theory_api.domain.registry import RegistrySnapshot
 from theory_api.domain.state import Attempting, PlanState
 from theory_api.domain.values import Output
 from theory_api.scheduler.context import PASSING, Context
-from theory_api.scheduler.order import Order, outline
 from theory_api.scheduler.outcome import Note, fault
 from theory_api.scheduler.reckoning import disown
 from theory_api.scheduler.turns import Turn
@@ -60,9 +59,10 @@ class Proposing:
     """Judges the proposals of a run, so that they are taken with its success.
 
     Laws: they depend on the transition that proposed them, and are decided together with its
-    success, all or none; they reserve from the plan's budget as any other; a run in mode mock
-    proposes mock. What is refused is told to the processor once, if it declares a parameter
-    `refused`; else, and the second time, the run has failed with the refusal's code.
+    success, all or none; in sum they hold no more than the run's own reservation has left, and
+    reserve from the plan's budget as any other; a run in mode mock proposes mock. What is refused
+    is told to the processor once, if it declares a parameter `refused`; else, and the second time,
+    the run has failed with the refusal's code.
     """
 
     def __init__(self, context: Context) -> None:
@@ -73,23 +73,21 @@ class Proposing:
     ) -> tuple[Note, tuple[cmd.Proposal, ...]]:
         """The note that is to be reported, and what is to be taken with it, inputs stored.
 
-        An output that cannot be read is the run's fault, and nobody else's. Raises `PASSING`.
+        Law: what cannot be read of it ends this run, and nothing else. Raises `PASSING`.
         """
         place = attempt.write_prefix + PROPOSED
         found = next((output for output in note.outputs if output.path == place), None)
         ending = state.cancel is not None or state.failing is not None
         if note.outcome != "succeeded" or found is None or ending:
             return note, ()
-        snapshot = await self._context.snapshots.get(state.registry_snapshot)
+        left = allowance(state, attempt, note.usage)
         try:
-            batch = await self._batch(state, attempt, snapshot, found)
+            snapshot = await self._context.snapshots.get(state.registry_snapshot)
+            batch = await self._batch(state, attempt, snapshot, found, left)
         except TheoryError as error:
             if error.code in PASSING:
                 raise
-            job = outline(self._context, snapshot, state, attempt)
-            pin = _pin(self._context, snapshot, state, job)
-            failed = replace(job, image_digest=pin)
-            return await disown(self._context, failed, note, fault(error)), ()
+            return await disown(self._context, state, attempt, note, fault(error)), ()
         for body in batch.inputs.values():
             await self._context.artifacts.put(body)
         return note, tuple(batch.proposals)
@@ -97,19 +95,29 @@ class Proposing:
     # -- what is proposed -------------------------------------------------------------------
 
     async def _batch(
-        self, state: PlanState, attempt: Attempting, snapshot: RegistrySnapshot, found: Output
+        self,
+        state: PlanState,
+        attempt: Attempting,
+        snapshot: RegistrySnapshot,
+        found: Output,
+        left: Mapping[str, int],
     ) -> _Batch:
         """What is to be taken; raises the refusal's `TheoryError`, and what stores raise."""
         try:
-            return await self._read(state, attempt, snapshot, found)
+            return await self._read(state, attempt, snapshot, found, left)
         except _RefusedProposalError as refusal:
-            asked = await self._again(state, attempt, snapshot, refusal)
+            asked = await self._again(state, attempt, snapshot, refusal, left)
             if asked is None:
                 raise refusal.error from refusal
             return asked
 
     async def _read(
-        self, state: PlanState, attempt: Attempting, snapshot: RegistrySnapshot, found: Output
+        self,
+        state: PlanState,
+        attempt: Attempting,
+        snapshot: RegistrySnapshot,
+        found: Output,
+        left: Mapping[str, int],
     ) -> _Batch:
         """Every proposal, judged; raises `_RefusedProposalError` for the first that is refused."""
         entries = _entries(await self._body(found))
@@ -133,7 +141,7 @@ class Proposing:
         except TheoryError as error:
             raise _RefusedProposalError(error) from error
         batch.proposals = _in_order(batch.proposals)
-        refused = unfit(state, batch.proposals)
+        refused = unfit(state, batch.proposals, left)
         if refused is not None:
             name, reason = refused
             ref = str(entries.get(name, {}).get("processor_ref", ""))
@@ -178,15 +186,21 @@ class Proposing:
         attempt: Attempting,
         snapshot: RegistrySnapshot,
         refusal: _RefusedProposalError,
+        left: Mapping[str, int],
     ) -> _Batch | None:
-        """The same work once more, told what was refused; None where that cannot be."""
+        """The same work once more, told what was refused; None where that cannot be.
+
+        Law: it holds what the run has left, and is not asked where nothing is left of something.
+        """
         proposed = state.transitions[attempt.transition].proposed
         spec = snapshot.processor(proposed.processor_ref)
         name = attempt.transition + AGAIN
         document = loads_strict(await self._context.artifacts.get(proposed.inputs))
         heard = REFUSED in document["params"]
         declared = REFUSED in spec.document.inputs.get("properties", {})
-        if heard or not declared or not is_name(name):
+        hold = {dimension: min(had, left[dimension]) for dimension, had in proposed.hold.items()}
+        spent = any(had and not hold[dimension] for dimension, had in proposed.hold.items())
+        if heard or spent or not declared or not is_name(name):
             return None
         document["params"][REFUSED] = refusal.told
         body = canonicalize(document)
@@ -200,11 +214,11 @@ class Proposing:
             write_set=proposed.write_set,
             admission=proposed.admission,
             success=proposed.success,
-            hold=proposed.hold,
+            hold=hold,
             timeout_ms=proposed.timeout_ms,
             adapter=proposed.adapter,
         )
-        if unfit(state, (proposal,)) is not None:
+        if unfit(state, (proposal,), left) is not None:
             return None
         return _Batch([proposal], {proposal.inputs: body})
 
@@ -271,14 +285,6 @@ def _check_hold(proposal: cmd.Proposal, least: Mapping[str, int]) -> None:
             place = f"$.transitions.{proposal.transition}.estimate"
             message = f"{place}: {dimension} is below the {amount} of {proposal.processor_ref}"
             raise TheoryError("ERR_PLAN_INVALID", message, {"place": place})
-
-
-def _pin(context: Context, snapshot: RegistrySnapshot, state: PlanState, job: Order) -> str | None:
-    """The image that the run had; None where this machine's platform has none: it ran elsewhere."""
-    try:
-        return snapshot.pin(job.ref, lane=state.lane, platform=context.platform)
-    except TheoryError:
-        return None
 
 
 def _invalid(reason: str, code: str = "ERR_PLAN_INVALID") -> TheoryError:

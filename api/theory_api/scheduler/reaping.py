@@ -12,7 +12,7 @@ from theory_api.domain import commands as cmd
 from theory_api.domain.state import Attempting
 from theory_api.domain.values import Fault
 from theory_api.scheduler.context import Context
-from theory_api.scheduler.outcome import Note
+from theory_api.scheduler.outcome import Note, lost
 from theory_api.scheduler.patience import patiently
 from theory_api.scheduler.stopping import ask_to_stop
 from theory_api.scheduler.writer import Writer
@@ -41,10 +41,7 @@ class Reaper:
         """Executions that may still run though nobody waits for them."""
 
     async def reap(self, plan: str, attempt: Attempting) -> None:
-        """Say that the execution is an orphan; settle it once it is confirmed gone.
-
-        Law: it is paid at its hold, or at what was measured where that is more.
-        """
+        """Say that the execution is an orphan; settle it once it is confirmed gone."""
         name, context = attempt.execution_id, self._context
         self.names.add(name)
         try:
@@ -53,7 +50,8 @@ class Reaper:
             log.error("error.ERR_ORPHANED", execution_id=name, plan=plan, adapter=attempt.adapter)
             await self._gone(attempt)
             log.info("execution.reaped", execution_id=name, plan=plan)
-            await self._complete(plan, self._note(attempt))
+            used = context.adapters[attempt.adapter].measured(name).usage
+            await self._complete(plan, lost(attempt, used, UNCONFIRMED))
         finally:
             self.names.discard(name)
 
@@ -67,15 +65,16 @@ class Reaper:
             await context.clock.sleep(pause)
             pause = min(2 * pause, LONGEST_S)
 
-    def _note(self, attempt: Attempting) -> Note:
-        measured = self._context.adapters[attempt.adapter].measured(attempt.execution_id).usage
-        hold = attempt.hold
-        return Note(
-            execution_id=attempt.execution_id,
-            outcome="orphaned",
-            measured={name: used for name, used in measured.items() if used > hold.get(name, 0)},
-            reported={},
-            envelope="",
-            duration_ms=0,
-            error=UNCONFIRMED,
-        )
+
+async def abandon(context: Context, attempt: Attempting, error: Fault) -> Note | None:
+    """Stop an execution that can only be given up, for `error`; None if nobody confirms the stop.
+
+    Law: what was called is stopped before its hold is settled, whatever became of its order.
+    """
+    adapter, name = context.adapters[attempt.adapter], attempt.execution_id
+    never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    grace = context.pace.stop_grace_s
+    log.error("execution.unreadable", execution_id=name, code=error.code, reason=error.message)
+    if not await ask_to_stop(context, adapter, name, seconds=grace, until=never):
+        return None
+    return lost(attempt, adapter.measured(name).usage, error)

@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from theory_api.domain.settlement import carbon_mg, larger
+from theory_api.domain.state import Attempting, PlanState
 from theory_api.domain.values import Fault, Output
 from theory_api.ports.artifacts import Blob
 from theory_api.ports.intake import Received
-from theory_api.scheduler.context import Context
+from theory_api.scheduler.context import PASSING, Context
 from theory_api.scheduler.order import Order
 from theory_api.scheduler.outcome import (
     INDEX,
@@ -27,7 +28,11 @@ from theory_api.scheduler.outcome import (
     read_receipt,
 )
 from theory_api.scheduler.trace import Trace
-from theory_core import HASH_SCHEMA, LIMITS, TheoryError, canonicalize
+from theory_core import HASH_SCHEMA, LIMITS, TheoryError, canonicalize, loads_strict
+
+_NOWHERE: Final = "cpu:unknown;memory:unknown;platform:unknown;runtime:unknown"
+_PLACE: Final = ("env_fingerprint", "image_digest", "image_id")
+"""Stable fields of a receipt that say where the run was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,11 @@ class Returned:
 
 
 async def reckon(context: Context, job: Order, back: Returned) -> Note:
-    """Check what came back and store everything that the completion will name."""
+    """Check what came back and store everything that the completion will name.
+
+    Law: what is refused of it, or cannot be read any more, is this attempt's error. Raises
+    `PASSING`.
+    """
     outputs: tuple[Output, ...] = ()
     reported: dict[str, int] = {}
     receipt: Blob | None = None
@@ -65,14 +74,16 @@ async def reckon(context: Context, job: Order, back: Returned) -> Note:
     except _RefusedReceiptError as lie:
         error, outputs, reported = fault(lie.refusal), (), _above(job, lie.usage)
     except TheoryError as refused:
-        if refused.code not in {"ERR_ADAPTER_INVOCATION", "ERR_RECEIPT"}:
+        if refused.code in PASSING:
             raise
         error, outputs = fault(refused), ()
     if receipt is None:
-        receipt = await _own_receipt(context, job, error, duration_ms=back.duration_ms)
+        receipt = await _own_receipt(
+            context, _stable(context, job), error, duration_ms=back.duration_ms
+        )
     envelope = back.envelope
     if error is not None and error != _enveloped(envelope):
-        envelope = _error_envelope(job, error)
+        envelope = _error_envelope(job.execution_id, job.fingerprint, error)
     back.trace.event("outcome", status="error" if error else "success")
     stored, trace = await _both(
         context.artifacts.put(canonicalize(envelope)),
@@ -95,14 +106,27 @@ async def reckon(context: Context, job: Order, back: Returned) -> Note:
     )
 
 
-async def disown(context: Context, job: Order, note: Note, error: Fault) -> Note:
+async def disown(
+    context: Context, state: PlanState, attempt: Attempting, note: Note, error: Fault
+) -> Note:
     """The note of a run that cannot have succeeded after all, whatever it delivered.
 
-    Law: it has an error envelope and the orchestrator's receipt; what it used is booked as before.
+    Law: it has an error envelope and the orchestrator's receipt, which say of its place what its
+    own receipt said, as that was checked; what it used is booked as before.
     """
+    proposed = state.transitions[attempt.transition].proposed
+    stable = await _place(context, note) | {
+        "execution_id": attempt.execution_id,
+        "processor_ref": proposed.processor_ref,
+        "inputs_hash": attempt.inputs_hash,
+        "hash_schema": HASH_SCHEMA,
+        "mode": proposed.mode,
+        "registry_snapshot": state.registry_snapshot,
+    }
+    failed = _error_envelope(attempt.execution_id, stable["env_fingerprint"], error)
     envelope, receipt = await _both(
-        context.artifacts.put(canonicalize(_error_envelope(job, error))),
-        _own_receipt(context, job, error, duration_ms=note.duration_ms, usage=note.reported),
+        context.artifacts.put(canonicalize(failed)),
+        _own_receipt(context, stable, error, duration_ms=note.duration_ms, usage=note.reported),
     )
     kept = tuple(record for record in note.records if record.cid == note.trace)
     return msgspec.structs.replace(
@@ -113,8 +137,19 @@ async def disown(context: Context, job: Order, note: Note, error: Fault) -> Note
         receipt=receipt.cid,
         outputs=(),
         outputs_index=None,
-        records=(_receipt_record(job, receipt), *kept),
+        records=(_receipt_record(attempt.execution_id, receipt), *kept),
     )
+
+
+async def _place(context: Context, note: Note) -> dict[str, str]:
+    """What the run's own receipt says of where it ran, if that can be read."""
+    try:
+        fields = loads_strict(await context.artifacts.get(note.receipt or ""))
+    except TheoryError as error:
+        if error.code in PASSING:
+            raise
+        return {"env_fingerprint": _NOWHERE}
+    return {name: fields[name] for name in _PLACE if name in fields}
 
 
 async def _both(first: Awaitable[Blob], second: Awaitable[Blob]) -> tuple[Blob, Blob]:
@@ -164,7 +199,7 @@ async def _receipt(
             raise TheoryError("ERR_RECEIPT", "the receipt is too large", {})
         return {}, None
     body = await context.artifacts.get(arrived.cid)
-    expected = _stable(job) | {"status": "success" if error is None else "error"}
+    expected = _stable(context, job) | {"status": "success" if error is None else "error"}
     if error is None:
         expected["outputs_index"] = back.arrived[INDEX].cid
     usage: dict[str, int] = {}
@@ -194,11 +229,12 @@ def _above(job: Order, usage: Mapping[str, int]) -> dict[str, int]:
     return {name: amount for name, amount in usage.items() if amount > hold.get(name, 0)}
 
 
-def _stable(job: Order) -> dict[str, str]:
-    """Receipt fields that the request fixes."""
-    pinned = {} if job.image_digest is None else {"image_digest": job.image_digest}
+def _stable(context: Context, job: Order) -> dict[str, str]:
+    """Receipt fields that the request fixes, and the image where the adapter chose it."""
+    chosen = context.adapters[job.attempt.adapter].measured(job.execution_id).image_id
+    images = {"image_digest": job.image_digest} if job.image_digest else {"image_id": chosen}
     return {
-        **pinned,
+        **{name: image for name, image in images.items() if image is not None},
         "execution_id": job.execution_id,
         "processor_ref": job.ref,
         "env_fingerprint": job.fingerprint,
@@ -211,7 +247,7 @@ def _stable(job: Order) -> dict[str, str]:
 
 async def _own_receipt(
     context: Context,
-    job: Order,
+    stable: Mapping[str, str],
     error: Fault | None,
     *,
     duration_ms: int,
@@ -219,7 +255,7 @@ async def _own_receipt(
 ) -> Blob:
     """The receipt of an execution that left none worth keeping."""
     fields: dict[str, Any] = {
-        **_stable(job),
+        **stable,
         "status": "success" if error is None else "error",
         "processor_info": "unknown",
         "written_by": "orchestrator",
@@ -230,13 +266,13 @@ async def _own_receipt(
     return await context.artifacts.put(canonicalize(fields))
 
 
-def _error_envelope(job: Order, error: Fault) -> dict[str, Any]:
+def _error_envelope(execution_id: str, fingerprint: str, error: Fault) -> dict[str, Any]:
     """The envelope of a run whose delivery was refused."""
     return {
         "status": "error",
-        "execution_id": job.execution_id,
+        "execution_id": execution_id,
         "error": {"code": error.code, "message": error.message},
-        "meta": {"env_fingerprint": job.fingerprint},
+        "meta": {"env_fingerprint": fingerprint},
     }
 
 
@@ -259,7 +295,7 @@ def _measured(context: Context, job: Order, back: Returned) -> dict[str, int]:
 def _records(job: Order, receipt: Blob, trace: Blob, index: Received | None) -> tuple[Output, ...]:
     own = f"/artifacts/execution/{job.execution_id}/"
     records = [
-        _receipt_record(job, receipt),
+        _receipt_record(job.execution_id, receipt),
         Output(
             path=own + "trace.jsonl",
             cid=trace.cid,
@@ -279,9 +315,9 @@ def _records(job: Order, receipt: Blob, trace: Blob, index: Received | None) -> 
     return tuple(records)
 
 
-def _receipt_record(job: Order, receipt: Blob) -> Output:
+def _receipt_record(execution_id: str, receipt: Blob) -> Output:
     return Output(
-        path=f"/artifacts/execution/{job.execution_id}/determinism.json",
+        path=f"/artifacts/execution/{execution_id}/determinism.json",
         cid=receipt.cid,
         size_bytes=receipt.size_bytes,
         mime="application/json",

@@ -22,10 +22,10 @@ from theory_api.scheduler.gathering import Gathering
 from theory_api.scheduler.inputs import InputDocuments
 from theory_api.scheduler.metering import Metering
 from theory_api.scheduler.order import order
-from theory_api.scheduler.outcome import UNCALLED, Note, fault, unrun, unstarted
+from theory_api.scheduler.outcome import UNCALLED, Note, fault, unstarted
 from theory_api.scheduler.patience import patiently
 from theory_api.scheduler.proposing import Proposing
-from theory_api.scheduler.reaping import LONGEST_S, Reaper
+from theory_api.scheduler.reaping import LONGEST_S, Reaper, abandon
 from theory_api.scheduler.watching import drop_stream, end_stream
 from theory_api.scheduler.writer import Committed, Writer
 from theory_core import TheoryError
@@ -256,17 +256,19 @@ class Runner:
             self._admissions.free(attempt.execution_id)
 
     async def _run(self, state: PlanState, attempt: Attempting, *, attached: bool) -> Note | None:
-        """Execute an attempt; one whose order cannot be read any more ends without having run.
+        """Execute an attempt; one whose order cannot be read any more is given up.
 
-        Law: what was stopped before it was called is never called, and costs nothing.
+        Law: what was stopped or given up before it was called is never called, and costs nothing.
         """
         halt = self._halts.setdefault(attempt.execution_id, asyncio.Event())
+        gather = partial(order, self._context, self._inputs, state, attempt)
         try:
-            job = await patiently(
-                self._context, lambda: order(self._context, self._inputs, state, attempt)
-            )
+            job = await patiently(self._context, gather)
         except TheoryError as error:
-            return unrun(attempt, fault(error))
+            if not attached:
+                return unstarted(attempt.execution_id, fault(error))
+            await self._still_ours(attempt)
+            return await abandon(self._context, attempt, fault(error))
         await self._still_ours(attempt)
         if halt.is_set() and not attached:
             return unstarted(attempt.execution_id, UNCALLED)

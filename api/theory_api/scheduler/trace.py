@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
 from theory_core import LIMITS, canonicalize, digest
 
 CAP: Final = 4 * 1024 * 1024
-"""Bytes of one trace; what comes after is counted, not kept."""
+"""Bytes of one trace; what lies between its beginning and its end is counted, not kept."""
+_TAIL: Final = 1024 * 1024
+_CUT: Final = 256
+"""Room for the line that says what was cut."""
 
 
 class Trace:
-    """Collects the lines of `/artifacts/execution/{execution_id}/trace.jsonl`."""
+    """Collects the lines of `/artifacts/execution/{execution_id}/trace.jsonl`.
+
+    Law: the first lines and the last are there, however many come; what was cut is told in its
+    place.
+    """
 
     def __init__(self) -> None:
-        self._lines: list[bytes] = []
+        self._head: list[bytes] = []
+        self._room = CAP - _TAIL - _CUT
+        self._tail: deque[bytes] = deque()
         self._size = 0
-        self._dropped = 0
+        self._cut_lines = 0
+        self._cut_bytes = 0
 
     def frame(self, frame: Mapping[str, Any]) -> None:
         """Note a server frame; token text and frame data by digest."""
@@ -41,15 +52,24 @@ class Trace:
 
     def _add(self, line: Mapping[str, Any]) -> None:
         body = canonicalize(line) + b"\n"
-        if len(body) > LIMITS["line_bytes"] or self._size + len(body) > CAP:
-            self._dropped += 1
+        if len(body) > LIMITS["line_bytes"]:
+            content = canonicalize(line["content"])
+            told = {"digest": digest(content), "size_bytes": len(content)}
+            body = canonicalize({**line, "content": told}) + b"\n"
+        if not self._tail and len(body) <= self._room:
+            self._room -= len(body)
+            self._head.append(body)
             return
-        self._lines.append(body)
+        self._tail.append(body)
         self._size += len(body)
+        while self._size > _TAIL:
+            gone = self._tail.popleft()
+            self._size -= len(gone)
+            self._cut_lines += 1
+            self._cut_bytes += len(gone)
 
     def encode(self) -> bytes:
-        """NDJSON; its last line says how many lines were not kept, if any were not."""
-        lines = list(self._lines)
-        if self._dropped:
-            lines.append(canonicalize({"event": "trace.dropped", "lines": self._dropped}) + b"\n")
-        return b"".join(lines)
+        """NDJSON; where lines were cut, a line says how many, and of how many bytes."""
+        cut = {"event": "trace.cut", "lines": self._cut_lines, "size_bytes": self._cut_bytes}
+        said = [canonicalize(cut) + b"\n"] if self._cut_lines else []
+        return b"".join((*self._head, *said, *self._tail))

@@ -270,7 +270,8 @@ def test_every_misdeed_ends_in_a_settled_budget_and_an_empty_engine(
     tmp_path: Path,
 ) -> None:
     """The laws hold that no hold is left at a plan's end, and no execution without its end."""
-    desk, before = Desk(tmp_path, HERE | hostile), world(engine, desk.home)
+    desk = Desk(tmp_path, HERE | hostile)
+    before = world(engine, desk.home)
     for how, expected in BAD.items():
         words = ("run", "--ref", "test/hostile@1", "--adapter", "local", "--json")
         inputs = json.dumps({"how": how})

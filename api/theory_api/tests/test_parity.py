@@ -77,7 +77,7 @@ def comparable(envelope: Mapping[str, Any]) -> bytes:
 
 def stable(receipt: Mapping[str, Any]) -> bytes:
     """The receipt's stable members."""
-    left_out = {*STABLE, "image_digest"}
+    left_out = {*STABLE, "image_digest", "image_id"}
     return canonicalize({name: value for name, value in receipt.items() if name not in left_out})
 
 

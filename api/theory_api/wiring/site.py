@@ -204,7 +204,6 @@ def _images(docker: DockerEngine, settings: Settings) -> Images:
         docker,
         registry=settings.image_registry,
         platform=settings.platform,
-        lane=settings.lane,
     )
 
 

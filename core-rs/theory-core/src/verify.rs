@@ -41,6 +41,8 @@ pub struct Verifier {
     line: u64,
     count: u64,
     fault: Option<Fault>,
+    /// What the line of the fault states instead.
+    stated: Option<String>,
     judge: Judge,
 }
 
@@ -74,6 +76,7 @@ impl Verifier {
             line: 0,
             count: 0,
             fault: None,
+            stated: None,
             judge: Judge::default(),
         })
     }
@@ -135,14 +138,22 @@ impl Verifier {
         }
         let head = self.head();
         let anchored = self.expect.head.is_some() && head == self.expect.head;
-        if self.count == 0 && !self.expect.allow_empty {
+        if self.count == 0 && !self.expect.allow_empty && self.fault.is_none() {
+            self.stated = Some("there is no event".to_owned());
             self.refuse(Reason::Gap);
         }
         if self.expect.head.is_some() && !anchored {
             self.refuse(Reason::Head);
         }
         let anchored = anchored && self.fault.is_none();
-        Report { count: self.count, head, anchored, laws: self.expect.laws, fault: self.fault }
+        Report {
+            count: self.count,
+            head,
+            anchored,
+            laws: self.expect.laws,
+            fault: self.fault,
+            stated: self.stated,
+        }
     }
 
     /// Seq and hash of the last sound event.
@@ -205,6 +216,7 @@ impl Verifier {
             None => line.seq > 1,
         };
         if !follows {
+            self.stated = Some(self.found(line.seq));
             return Err(Reason::Gap);
         }
         self.next_seq = Some(line.seq);
@@ -220,6 +232,7 @@ impl Verifier {
             _ => {}
         }
         if let Some(fact) = line.fact {
+            self.stated = line.stranger.map(|kind| format!("no event is a {kind}"));
             self.judge.take(fact?).map_err(Reason::Law)?;
         }
         self.plan.get_or_insert(line.plan);
@@ -228,6 +241,15 @@ impl Verifier {
         self.next_seq = Some(line.seq.saturating_add(1));
         self.count += 1;
         Ok(())
+    }
+
+    /// The seq that stands where another belongs, and what to do about a part.
+    fn found(&self, seq: u64) -> String {
+        if self.line == 1 && self.next_seq == Some(1) {
+            let needs = "needs the hash before it, and laws need the first event";
+            return format!("a part from seq {seq} on {needs}");
+        }
+        format!("the line is of seq {seq}")
     }
 
     /// Records a fault behind the last line, unless there is one already.

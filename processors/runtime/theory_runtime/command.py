@@ -28,6 +28,7 @@ def main(main_file: str, arguments: Sequence[str] | None = None) -> int:
                 told.serve,
                 lifeline=told.lifeline,
                 image_digest=told.image_digest,
+                image_id=told.image_id,
                 listen=told.listen,
                 only_mode=told.only_mode,
                 scratch=told.scratch,
@@ -55,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
         "--secrets", type=Path, metavar="DIR", help="a folder with one file per secret, for real"
     )
     parser.add_argument("--image-digest", metavar="SHA256", help="digest of the image this runs in")
+    parser.add_argument(
+        "--image-id", metavar="SHA256", help="id of the image this runs in, where nobody pinned it"
+    )
     parser.add_argument(
         "--listen", type=_address, metavar="HOST:PORT", help="serve on TCP besides the socket"
     )

@@ -38,8 +38,12 @@ def build(
     processor_info: str,
     usage: Mapping[str, int] | None = None,
     outputs_index: str | None = None,
+    image_id: str | None = None,
 ) -> bytes:
-    """Canonical receipt; one with an outputs index is that of a success (spec: receipts)."""
+    """Canonical receipt; one with an outputs index is that of a success (spec: receipts).
+
+    It names the image by the digest that the caller pinned, else by its id, where that is known.
+    """
     fields: dict[str, Any] = {
         "execution_id": order.execution_id,
         "processor_ref": order.ref,
@@ -59,4 +63,6 @@ def build(
         fields["outputs_index"] = outputs_index
     if order.expected_oci is not None:
         fields["image_digest"] = order.expected_oci
+    elif image_id is not None:
+        fields["image_id"] = image_id
     return canonicalize(fields)

@@ -43,6 +43,8 @@ class Place:
     secrets_dir: Path | None = None
     image_digest: str | None = None
     """Digest of the image that this is, where there is one."""
+    image_id: str | None = None
+    """Its id, for the receipts of runs that pin no digest."""
     only_mode: str | None = None
     """The one mode that is run here; None for both."""
     grace_s: float = child.GRACE_S
@@ -188,6 +190,7 @@ class Run:
             self._place.secrets_dir,
             receipt.default_info(self.order.ref),
             self._place.verbose,
+            self._place.image_id,
         )
         line = encode(job.message())
         worker = await self._reserve.take()
@@ -309,6 +312,7 @@ class Run:
             written_by=receipt.BY_SUPERVISOR,
             duration_ms=int((time.monotonic() - self._began) * _THOUSAND),
             processor_info=receipt.default_info(self.order.ref),
+            image_id=self._place.image_id,
         )
         if not self._abandoned:
             await asyncio.to_thread(self._deliver, body)

@@ -15,6 +15,7 @@ def main(
     *,
     lifeline: int | None,
     image_digest: str | None,
+    image_id: str | None = None,
     listen: tuple[str, int] | None = None,
     only_mode: str | None = None,
     scratch: Sequence[Path] = (),
@@ -28,6 +29,7 @@ def main(
         folder=folder,
         secrets_dir=secrets_dir if secrets_dir.is_dir() else None,
         image_digest=image_digest,
+        image_id=image_id,
         only_mode=only_mode,
         scratch=tuple(scratch),
     )

@@ -45,6 +45,8 @@ class Job:
     """What a receipt calls a processor that says nothing of itself."""
     verbose: bool
     """Whether tracebacks go to stderr: for those who write providers, on their own terminal."""
+    image_id: str | None = None
+    """The image that this runs in, where nobody pinned one."""
 
     @classmethod
     def of(cls, message: Mapping[str, Any]) -> "Job":
@@ -57,6 +59,7 @@ class Job:
             None if secrets_dir is None else Path(secrets_dir),
             message["processor_info"],
             message["verbose"],
+            message["image_id"],
         )
 
     def message(self) -> dict[str, Any]:
@@ -69,6 +72,7 @@ class Job:
             "secrets_dir": None if self.secrets_dir is None else str(self.secrets_dir),
             "processor_info": self.processor_info,
             "verbose": self.verbose,
+            "image_id": self.image_id,
         }
 
 
@@ -212,6 +216,7 @@ class _Work:
             processor_info=stated or self._job.processor_info,
             usage=None if result is None else result.usage,
             outputs_index=None if delivered is None else delivered.index_cid,
+            image_id=self._job.image_id,
         )
         try:
             outputs.send_bytes(self._door, outputs.RECEIPT, body, outputs.JSON)

@@ -27,23 +27,13 @@ class Chosen:
 class Images:
     """Finds images; `registry` is the host that pinned ones are pulled from.
 
-    `lane` is the one whose images may be had before a run asks for them; `built` is the tag of what
-    was built here last.
+    `built` is the tag of what was built here last.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        *,
-        registry: str,
-        platform: str,
-        lane: str = "build",
-        built: str = BUILT,
-    ) -> None:
+    def __init__(self, engine: Engine, *, registry: str, platform: str, built: str = BUILT) -> None:
         self._engine = engine
         self._registry = registry
         self.platform = platform
-        self.lane = lane
         self._built = built
         self._pinned: dict[tuple[str, str], Chosen] = {}
 

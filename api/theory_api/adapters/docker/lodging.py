@@ -36,6 +36,8 @@ class Live:
 
     name: str
     container: Container | None = None
+    image_id: str | None = None
+    """The image that it runs in, where nobody pinned its digest."""
     lent: Lent | None = None
     sought: bool = False
     """Whether the engine was asked for a container of its own."""
@@ -94,6 +96,7 @@ class Lodging:
 
         Raises `TheoryError`: `ERR_CANCELLED`, `ERR_DOCKER`, `ERR_IMAGE_NOT_FOUND`, `ERR_STORAGE`.
         """
+        live.image_id = kind.image.id if kind.image.digest is None else None
         if not secrets and not kind.limits.egress:
             mark = partial(self._places.mark, live.name)
             live.lent = await self._pool.claim(kind, borrower=live.name, tenant=tenant, mark=mark)

@@ -50,6 +50,10 @@ _QUIET: Final[Mapping[str, Any]] = {
 }
 
 
+_LOG: Final[Mapping[str, str]] = {"max-size": "512k", "max-file": "2", "compress": "false"}
+"""Two files: one alone is emptied when it is full, and a run's last words with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a container may use, as its registry spec declares it."""
@@ -87,10 +91,12 @@ def limits(spec: ProcessorSpec, mode: str) -> Limits:
     return Limits(spec.runtime.cpu, spec.runtime.memory, egress=egress)
 
 
-def _arguments(image_digest: str | None, *, reused: bool) -> list[str]:
+def _arguments(image_id: str, image_digest: str | None, *, reused: bool) -> list[str]:
     arguments = ["--serve", INSIDE]
     if image_digest is not None:
         arguments += ["--image-digest", image_digest]
+    else:
+        arguments += ["--image-id", image_id]
     if reused:
         arguments += [word for place in SCRATCH for word in ("--scratch", place)]
     return arguments
@@ -120,7 +126,7 @@ def create_request(
     return {
         **_QUIET,
         "Image": image_id,
-        "Cmd": _arguments(image_digest, reused=reused),
+        "Cmd": _arguments(image_id, image_digest, reused=reused),
         "User": USER,
         "NetworkDisabled": not limits.egress,
         "StopTimeout": STOP_S,
@@ -161,9 +167,6 @@ def create_request(
             "VolumesFrom": [],
             "RestartPolicy": {"Name": "no"},
             "AutoRemove": False,
-            "LogConfig": {
-                "Type": "local",
-                "Config": {"max-size": "1m", "max-file": "1", "compress": "false"},
-            },
+            "LogConfig": {"Type": "local", "Config": dict(_LOG)},
         },
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,7 +65,7 @@ class LocalWsAdapter:
     `home` is the folder of state. `secret` gives the value of a secret by its name, or None; it is
     asked in mode real only, for what the payload names. `may_start` is asked once the mark of an
     execution is durable, before anything of it runs. Nothing is asked of `engine` before a run, but
-    for the images that are pinned in the lane of `images`.
+    for images that are pinned.
     """
 
     def __init__(
@@ -111,20 +111,19 @@ class LocalWsAdapter:
         *,
         ref: str,
         mode: str,  # noqa: ARG002 - an image serves both
+        pinned: str | None,
         on_progress: Callable[[str], None],
     ) -> None:
-        """Have the engine get the image that is pinned in this site's lane.
+        """Have the engine get the image that the plan's lane pins.
 
-        What goes wrong is told, and left to the run, which has the code for it. A plan of another
-        lane has its image pulled by its run; lane build has nothing to pull, and asks nobody.
+        What goes wrong is told, and left to the run, which has the code for it. Lane build has
+        nothing to pull, and asks nobody.
         """
-        if self._images.lane == "build":
+        if pinned is None:
             return
-        snapshot = await self._snapshots.pin()
-        spec = snapshot.processor(ref)
+        repository, _, expected = pinned.partition("@")
         try:
-            expected = snapshot.pin(ref, lane=self._images.lane, platform=self._images.platform)
-            await self._images.choose(spec.image, expected)
+            await self._images.choose(repository, expected)
         except TheoryError as error:
             log.warning("adapter.image.unready", code=error.code, processor_ref=ref)
             on_progress(f"The image of {ref} is not there yet: {error.message}")
@@ -284,11 +283,12 @@ class LocalWsAdapter:
             ended.cancel()
 
     def measured(self, execution_id: str) -> Measurement:
-        """Processor time and time of an execution; empty for one that never started here."""
+        """Processor time, time and image of an execution; empty for one that never started here."""
         live = self._live.get(execution_id)
         if live is None or live.container is None:
             return Measurement()
-        return live.cost if live.ended.is_set() else live.container.measured()
+        found = live.cost if live.ended.is_set() else live.container.measured()
+        return replace(found, image_id=live.image_id)
 
     async def standing(self, execution_id: str) -> Standing:
         """Where an execution of an earlier owner stands."""

@@ -109,7 +109,14 @@ class ProcessWsAdapter:
         """Processor time of the process tree, and time."""
         return frozenset({"cpu_ms", "latency_ms"})
 
-    async def prepare(self, *, ref: str, mode: str, on_progress: Callable[[str], None]) -> None:
+    async def prepare(
+        self,
+        *,
+        ref: str,
+        mode: str,
+        pinned: str | None,  # noqa: ARG002 - it runs in no image
+        on_progress: Callable[[str], None],
+    ) -> None:
         """Make the processor's environment if it is not there."""
         await self._environments.python_for(self._resolver(ref), mode, on_progress)
 

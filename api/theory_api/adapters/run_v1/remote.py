@@ -124,7 +124,9 @@ class RemoteAdapter:
         """Time alone: whose processor time it was, the place that it runs in has to say."""
         return frozenset({"latency_ms"})
 
-    async def prepare(self, *, ref: str, mode: str, on_progress: Callable[[str], None]) -> None:
+    async def prepare(
+        self, *, ref: str, mode: str, pinned: str | None, on_progress: Callable[[str], None]
+    ) -> None:
         """Nothing: what is to be deployed was deployed by somebody else."""
 
     # -- a run ----------------------------------------------------------------------------------

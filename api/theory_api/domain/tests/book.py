@@ -26,6 +26,7 @@ AT = "2026-11-21T04:25:00.123456Z"
 CID = digest(b"something")
 PREFIX = "/artifacts/outputs/demo-echo-v1/{execution_id}/"
 BROKE = Fault(code="ERR_PROVIDER", message="the provider said no")
+NEVER = Fault(code="ERR_ORPHANED", message="its owner died before it started")
 VECTORS = Path(__file__).parents[4] / "core-rs" / "vectors" / "events"
 
 
@@ -190,7 +191,7 @@ class Book:
             "execution_id": ident,
             "outcome": outcome,
             "usage": cmd.Usage(measured=dict(used or {})),
-            "error": BROKE if failed else None,
+            "error": (NEVER if outcome == "void" else BROKE) if failed else None,
             "envelope": CID,
             "receipt": CID,
             "outputs_index": None if failed else CID,

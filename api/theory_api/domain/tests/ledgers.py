@@ -63,8 +63,7 @@ def command(  # noqa: PLR0911 - one of each
             ident = entry.execution_id or book.admission(name).execution_id
             if verb == "orphan":
                 return cmd.Orphan(plan=PLAN, execution_id=ident, error=BROKE)
-            error = None if end == "succeeded" else BROKE
-            return book.completion(ident, end, amounts, error=error)
+            return book.completion(ident, end, amounts)
         case "topup":
             return cmd.TopUp(plan=PLAN, by="me", amount=amounts)
         case "pause":

@@ -13,6 +13,7 @@ from theory_api.domain.tests.book import (
     BROKE,
     CID,
     PLAN,
+    PREFIX,
     Book,
     creation,
     output,
@@ -122,6 +123,25 @@ def test_leases_that_overlap_wait_for_each_other() -> None:
     book.admit("c")
     book.finish(ident)
     book.admit("b")
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        PREFIX,
+        "/artifacts/outputs/demo-echo-v1/x0/",
+        "/artifacts/outputs/demo-echo-v1/",
+        "/world/acme/p1/artifacts/outputs/demo-echo-v1/{ident}/",
+    ],
+    ids=["unexpanded", "another attempt's", "wider", "absolute"],
+)
+def test_a_write_prefix_that_was_not_proposed_is_refused(prefix: str) -> None:
+    book = Book(proposal("a"))
+    ident = book.admission("a").execution_id
+    with pytest.raises(TheoryError, match="write prefix") as caught:
+        book.do(book.admission("a", write_prefix=prefix.replace("{ident}", ident)))
+    assert caught.value.code == "ERR_CONFLICT"
+    assert book.admit("a") == ident
 
 
 @pytest.mark.parametrize(

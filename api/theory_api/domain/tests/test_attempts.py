@@ -9,6 +9,7 @@ from theory_api.domain import events as ev
 from theory_api.domain.decision import Delay
 from theory_api.domain.runnable import why
 from theory_api.domain.tests.book import BROKE, PLAN, Book, output, policy, proposal
+from theory_api.domain.values import Fault
 from theory_core import TheoryError
 
 
@@ -57,6 +58,17 @@ def test_a_failure_after_work_that_never_started_is_the_first() -> None:
         assert book.status("a") == "pending"
     book.finish(book.admit("a"), "failed")
     assert book.status("a") == "failed"
+
+
+@pytest.mark.parametrize(("code", "tries"), [("ERR_PROVIDER", 3), ("ERR_ARTIFACT_DIGEST", 1)])
+def test_what_cannot_be_started_for_its_own_sake_counts_as_an_attempt(
+    code: str, tries: int
+) -> None:
+    book = Book(proposal("a"), policy=policy(attempts=3))
+    for _ in range(tries):
+        assert book.status("a") == "pending"
+        book.finish(book.admit("a"), "void", error=Fault(code=code, message="unreadable"))
+    assert (book.status("a"), book.state.spent) == ("failed", {})
 
 
 def test_an_attempt_that_passed_its_hold_is_not_repeated() -> None:

@@ -52,6 +52,48 @@ def test_events_of_a_breach_stand_in_their_order() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("holds", "taken"),
+    [([{"usd_micro": 6}], 1), ([{"usd_micro": 7}], 0), ([{"usd_micro": 3}] * 3, 0)],
+)
+def test_proposals_hold_no_more_than_the_settled_hold_has_left(
+    holds: list[dict[str, int]], taken: int
+) -> None:
+    book = Book(proposal("a"))
+    more = tuple(proposal(f"b{n}", "a", hold=hold) for n, hold in enumerate(holds))
+    decision = book.finish(book.admit("a"), used={"usd_micro": 4}, proposals=more)
+    assert decision.stale == (not taken)
+    assert len(book.state.transitions) == 1 + taken
+
+
+@pytest.mark.parametrize(
+    ("limit", "hold", "taken"),
+    [
+        ({"usd_micro": 100}, {"tokens": 5}, 1),
+        ({"usd_micro": 100, "tokens": 5}, {"tokens": 5}, 0),
+        ({}, {"usd_micro": 11}, 0),
+        ({}, {"tokens": 5}, 1),
+    ],
+    ids=["neither held nor limited", "limited, not held", "held, not limited", "nothing limited"],
+)
+def test_what_bounds_proposals_is_what_is_held_or_limited(
+    limit: dict[str, int], hold: dict[str, int], taken: int
+) -> None:
+    book = Book(proposal("a"), limit=limit)
+    more = (proposal("b", "a", hold=hold),)
+    decision = book.finish(book.admit("a"), used={"usd_micro": 0}, proposals=more)
+    assert decision.stale == (not taken)
+
+
+def test_a_hold_that_was_passed_leaves_nothing() -> None:
+    book = Book(proposal("a"), policy=policy(on_breach="pause"))
+    ident = book.admit("a")
+    more = (proposal("b", "a", hold={"usd_micro": 1}),)
+    assert book.finish(ident, used={"usd_micro": 11}, proposals=more).stale
+    nothing = (proposal("b", "a", hold={"usd_micro": 0}),)
+    assert book.finish(ident, used={"usd_micro": 11}, proposals=nothing).events
+
+
 def test_a_false_success_predicate_is_a_failure_and_may_be_repeated() -> None:
     rules = policy(attempts=2, retry_on=("ERR_PREDICATE_FAILED",))
     book = Book(proposal("a", success=(EXISTS,)), policy=rules)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from theory_api.domain.proposal import proposed
 from theory_api.domain.tests.book import PLAN, Book, creation, policy, proposal, wire
 from theory_api.domain.tests.ledgers import ENDS, command, policies, proposals, usages
 from theory_api.domain.tests.test_laws import ledgers, steps
@@ -177,6 +178,40 @@ def test_a_ledger_that_lies_is_found_out_although_its_chain_holds(
         assert fault.seq >= first
 
     found_out()
+
+
+AMOUNTS = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(("usd_micro", "tokens", "cpu_ms"), st.integers(0, 9))
+)
+WIDE = st.fixed_dictionaries({}, optional=dict.fromkeys(("usd_micro", "tokens"), st.just(100)))
+"""A limit that nothing here comes near."""
+
+
+@law
+@given(WIDE, AMOUNTS, AMOUNTS, st.lists(AMOUNTS, min_size=1, max_size=3))
+def test_both_judge_alike_what_a_run_may_propose(
+    limit: dict[str, int], hold: dict[str, int], used: dict[str, int], asks: list[dict[str, int]]
+) -> None:
+    more = tuple(proposal(f"b{n}", "a", hold=ask) for n, ask in enumerate(asks))
+    rules = policy(on_breach="pause")
+
+    def ledger() -> tuple[Book, str]:
+        book = Book(proposal("a", hold=hold), limit=limit, policy=rules)
+        return book, book.admit("a")
+
+    book, ident = ledger()
+    refused = book.finish(ident, used=used, proposals=more).stale
+    if refused:
+        book, ident = ledger()
+        book.finish(ident, used=used)
+    events = stated(book)
+    if refused:
+        (place,) = places(events, lambda event: about(event, "transition.succeeded"))
+        added = [wire(1, proposed(one, f"execution {ident}")) for one in more]
+        events[place:place] = added
+    fault = judged(events)
+    assert (fault is not None) == refused
+    assert fault is None or fault.law == "proposal-hold"
 
 
 def test_the_judge_names_what_a_cheaper_settle_would_hide() -> None:

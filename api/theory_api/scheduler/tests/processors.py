@@ -117,6 +117,7 @@ class Processors:
         self.released: list[str] = []
         self.kept: set[str] = set()
         self.prepared: list[str] = []
+        self.pinned: list[str | None] = []
         self.unprepared: list[TheoryError] = []
         self.shut: dict[str, asyncio.Event] = {}
         """Modes whose preparation waits for something."""
@@ -125,8 +126,11 @@ class Processors:
         self.most = 0
         self.busy = 0
         self.closed = False
+        self.image_id: str | None = None
 
-    async def prepare(self, *, ref: str, mode: str, on_progress: Callable[[str], None]) -> None:
+    async def prepare(
+        self, *, ref: str, mode: str, pinned: str | None, on_progress: Callable[[str], None]
+    ) -> None:
         await asyncio.sleep(0)
         if mode in self.shut:
             await self.shut[mode].wait()
@@ -134,6 +138,7 @@ class Processors:
         if self.unprepared:
             raise self.unprepared.pop(0)
         self.prepared.append(ref)
+        self.pinned.append(pinned)
 
     async def invoke(
         self,
@@ -169,7 +174,7 @@ class Processors:
 
     def measured(self, execution_id: str) -> Measurement:
         run = self.runs.get(execution_id)
-        return Measurement({} if run is None else dict(run.usage))
+        return Measurement({} if run is None else dict(run.usage), self.image_id)
 
     async def remembered(self) -> tuple[str, ...]:
         return tuple(self.kept)

@@ -294,6 +294,17 @@ async def test_a_lease_is_held_until_its_attempt_has_settled() -> None:
         assert house.processors.most == 1
 
 
+async def test_an_adapter_is_told_the_image_that_the_plans_lane_pins() -> None:
+    image = "sha256:" + "a" * 64
+    async with House(registry=snapshot(pins={"main": {"demo/echo@1": {"amd64": image}}})) as house:
+        house.context.adapters["place"] = house.processors  # type: ignore[index]
+        plan = await house.apply({"a": step(adapter="place")}, lane="main")
+        other = await house.apply({"a": step()}, plan="p2")
+        for one in (plan, other):
+            await house.ended(one)
+        assert house.processors.pinned == [f"theory/demo@{image}", None]
+
+
 async def test_an_adapter_that_cannot_be_prepared_now_is_asked_again() -> None:
     async with House() as house:
         offline = TheoryError("ERR_UNAVAILABLE", "no network", {})

@@ -26,9 +26,19 @@ from theory_api.scheduler.tests.bench import (
     until,
 )
 from theory_api.scheduler.tests.processors import Behaviour, Run
-from theory_core import LIMITS, TheoryError, canonicalize, digest, loads_strict, verify
+from theory_core import (
+    LIMITS,
+    TheoryError,
+    canonicalize,
+    digest,
+    loads_strict,
+    validate_envelope,
+    verify,
+)
 
 ESTIMATE = dict(snapshot().processor("demo/echo@1").estimate)
+ROOM = {dimension: 8 * amount for dimension, amount in ESTIMATE.items()}
+"""What a run holds that proposes a few."""
 
 
 def proposing(*batches: Sequence[dict[str, Any]]) -> list[Behaviour]:
@@ -42,6 +52,11 @@ def proposing(*batches: Sequence[dict[str, Any]]) -> list[Behaviour]:
         return run
 
     return [behaviour(batch) for batch in batches]
+
+
+def planner(do: str | None = "plan", **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - anything
+    """A transition that holds enough for itself and for what it proposes."""
+    return step(do, **({"estimate": ROOM} | fields))
 
 
 def child(name: str, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - anything
@@ -70,21 +85,103 @@ async def test_proposals_run_after_the_run_that_made_them() -> None:
         house.processors.behaviours["plan"] = proposing(
             [child("b", inputs={"text": output_of("c")}), child("c")]
         )
-        plan = await house.apply({"a": step("plan")})
+        plan = await house.apply({"a": planner()})
         assert await house.ended(plan) == "completed"
         assert await house.statuses(plan) == dict.fromkeys("abc", "succeeded")
         first, *others = await data_of(house, plan, "transition.proposed")
         assert first["by"] == "local"
-        (planner,) = (r.execution_id for r in house.processors.runs.values() if "do" in r.params)
-        assert [entry["by"] for entry in others] == [f"execution {planner}"] * 2
+        (maker,) = (r.execution_id for r in house.processors.runs.values() if "do" in r.params)
+        assert [entry["by"] for entry in others] == [f"execution {maker}"] * 2
         assert all("a" in entry["depends_on"] for entry in others)
+        await sound(house, plan)
+
+
+def ask(dimension: str, amount: int) -> dict[str, Any]:
+    """A proposal that holds this much of a dimension."""
+    return child("b", estimate=ESTIMATE | {dimension: amount})
+
+
+@pytest.mark.parametrize(
+    ("entries", "told"),
+    [
+        ([ask("usd_micro", 79)], None),
+        ([ask("usd_micro", 80)], ("usd_micro", 80, 79)),
+        ([ask("usd_micro", 70), child("c")], ("usd_micro", 80, 79)),
+        ([ask("tokens", 0)], None),
+        ([ask("tokens", 1)], ("tokens", 1, 0)),
+        ([ask("gpu_ms", 10**9)], None),
+    ],
+    ids=["all", "one more", "in sum", "none", "not held", "neither held nor limited"],
+)
+async def test_proposals_hold_in_sum_what_the_run_that_proposes_has_left(
+    entries: list[dict[str, Any]], told: tuple[str, int, int] | None
+) -> None:
+    limit = {dimension: 10 * amount for dimension, amount in ROOM.items()} | {"tokens": 1000}
+    async with House() as house:
+        house.processors.behaviours["plan"] = proposing(entries)
+        plan = await house.apply({"a": planner()}, budget=limit)
+        assert await house.ended(plan) == ("completed" if told is None else "failed")
+        failed = await data_of(house, plan, "execution.failed")
+        assert [entry["error"]["code"] for entry in failed] == (
+            [] if told is None else ["ERR_BUDGET_EXCEEDED"]
+        )
+        if told is not None:
+            stated = dict(zip(("dimension", "ask", "left"), told, strict=True))
+            assert failed[0]["error"]["detail"] == stated
+            assert await house.statuses(plan) == {"a": "failed"}
+        await sound(house, plan)
+
+
+async def test_what_was_never_measured_leaves_nothing_to_propose_with() -> None:
+    async def silent(run: Run) -> dict[str, Any]:
+        body = canonicalize({"transitions": [child("b")]})
+        return await run.succeed({"transitions.json": body}, usage={})
+
+    async with House() as house:
+        house.processors.behaviours["plan"] = [silent]
+        plan = await house.apply({"a": planner()})
+        assert await house.ended(plan) == "failed"
+        (failed,) = await data_of(house, plan, "execution.failed")
+        assert failed["error"]["detail"] == {"dimension": "usd_micro", "ask": 10, "left": 0}
+
+
+async def test_a_proposal_beyond_what_is_left_is_told_once_and_a_smaller_one_is_taken() -> None:
+    async with House(registry=listening()) as house:
+        house.processors.behaviours["plan"] = proposing([ask("usd_micro", 80)], [child("b")])
+        plan = await house.apply({"a": planner(processor_ref="demo/asks@1")})
+        assert await house.ended(plan) == "completed"
+        (told,) = (
+            run.params["refused"]
+            for run in house.processors.runs.values()
+            if "refused" in run.params
+        )
+        assert (told["code"], told["transition"]) == ("ERR_BUDGET_EXCEEDED", "b")
+        assert "usd_micro ask 80" in told["message"]
+        holds = {
+            entry["transition"]: entry["hold"]["usd_micro"]
+            for entry in await data_of(house, plan, "transition.proposed")
+        }
+        assert holds == {"a": 80, "a.again": 79, "b": 10}
+        await sound(house, plan)
+
+
+async def test_nobody_is_told_a_refusal_with_nothing_left_to_answer_with() -> None:
+    async def all_of_it(run: Run) -> dict[str, Any]:
+        body = canonicalize({"transitions": [child("b")]})
+        return await run.succeed({"transitions.json": body}, usage={"usd_micro": 80})
+
+    async with House(registry=listening()) as house:
+        house.processors.behaviours["plan"] = [all_of_it]
+        plan = await house.apply({"a": planner(processor_ref="demo/asks@1")})
+        assert await house.ended(plan) == "failed"
+        assert await house.statuses(plan) == {"a": "failed"}
         await sound(house, plan)
 
 
 async def test_each_proposal_reserves_from_the_plans_budget() -> None:
     async with House() as house:
         house.processors.behaviours["plan"] = proposing([child("b"), child("c")])
-        plan = await house.apply({"a": step("plan")})
+        plan = await house.apply({"a": planner()})
         await house.ended(plan)
         assert len(await data_of(house, plan, "budget.reserved")) == 3
 
@@ -97,7 +194,7 @@ async def test_proposals_never_run_past_the_limit_of_their_plan() -> None:
             house.processors.behaviours["plan"] = proposing(
                 [child(f"k{number}", **own) for number in range(20)]
             )
-            plan = await house.apply({"a": step("plan")}, budget=limit)
+            plan = await house.apply({"a": planner(estimate=limit)}, budget=limit)
             assert await house.ended(plan) == "failed"
             assert (await balances(house, plan))["usd_micro"][1] <= limit["usd_micro"]
             await sound(house, plan)
@@ -127,7 +224,7 @@ async def test_a_proposal_that_nobody_could_make_fails_the_run_and_none_of_them_
 ) -> None:
     async with House() as house:
         house.processors.behaviours["plan"] = proposing([child("good"), entry])
-        plan = await house.apply({"a": step("plan")})
+        plan = await house.apply({"a": planner()})
         assert await house.ended(plan) == "failed"
         (failed,) = await data_of(house, plan, "execution.failed")
         assert failed["error"]["code"] == code
@@ -152,7 +249,7 @@ async def test_what_is_no_list_of_proposals_fails_the_run(body: bytes) -> None:
 
     async with House() as house:
         house.processors.behaviours["plan"] = [behaviour]
-        plan = await house.apply({"a": step("plan")})
+        plan = await house.apply({"a": planner()})
         assert await house.ended(plan) == "failed"
         (failed,) = await data_of(house, plan, "execution.failed")
         assert failed["error"]["code"] == "ERR_PLAN_INVALID"
@@ -163,7 +260,7 @@ async def test_a_refusal_is_told_once_and_the_second_answer_is_taken() -> None:
         house.processors.behaviours["plan"] = proposing(
             [child("b", processor_ref="no/such@1")], [child("b")]
         )
-        plan = await house.apply({"a": step("plan", processor_ref="demo/asks@1")})
+        plan = await house.apply({"a": planner(processor_ref="demo/asks@1")})
         assert await house.ended(plan) == "completed"
         assert await house.statuses(plan) == dict.fromkeys(("a", "a.again", "b"), "succeeded")
         told = [
@@ -180,7 +277,7 @@ async def test_a_refusal_is_told_once_and_the_second_answer_is_taken() -> None:
 async def test_a_second_refusal_fails_the_run() -> None:
     async with House(registry=listening()) as house:
         house.processors.behaviours["plan"] = proposing([child("b", processor_ref="no/such@1")])
-        plan = await house.apply({"a": step("plan", processor_ref="demo/asks@1")})
+        plan = await house.apply({"a": planner(processor_ref="demo/asks@1")})
         assert await house.ended(plan) == "failed"
         assert await house.statuses(plan) == {"a": "succeeded", "a.again": "failed"}
         await sound(house, plan)
@@ -189,9 +286,7 @@ async def test_a_second_refusal_fails_the_run() -> None:
 async def test_a_refusal_is_told_to_nobody_where_its_name_is_taken() -> None:
     async with House(registry=listening()) as house:
         house.processors.behaviours["plan"] = proposing([child("b", processor_ref="no/such@1")])
-        plan = await house.apply(
-            {"a": step("plan", processor_ref="demo/asks@1"), "a.again": step()}
-        )
+        plan = await house.apply({"a": planner(processor_ref="demo/asks@1"), "a.again": step()})
         assert await house.ended(plan) == "failed"
         assert (await house.statuses(plan))["a"] == "failed"
         (failed,) = await data_of(house, plan, "execution.failed")
@@ -202,7 +297,7 @@ async def test_a_refusal_is_told_to_nobody_where_its_name_is_taken() -> None:
 async def test_a_run_failed_by_its_proposals_has_an_error_envelope_and_our_receipt() -> None:
     async with House() as house:
         house.processors.behaviours["plan"] = proposing([child("b", processor_ref="no/such@1")])
-        plan = await house.apply({"a": step("plan")})
+        plan = await house.apply({"a": planner()})
         await house.ended(plan)
         (failed,) = await data_of(house, plan, "execution.failed")
         get = house.disk.artifacts.get
@@ -222,7 +317,12 @@ async def test_a_run_failed_by_its_proposals_has_an_error_envelope_and_our_recei
 
 @pytest.mark.parametrize(
     ("start", "code"),
-    [(b'{"transitions"', "ERR_ARTIFACT_DIGEST"), (b'{"params"', "ERR_NOT_FOUND")],
+    [
+        (b'{"transitions"', "ERR_ARTIFACT_DIGEST"),
+        (b'{"params"', "ERR_NOT_FOUND"),
+        (b'{"duration_ms"', "ERR_NOT_FOUND"),
+    ],
+    ids=["proposals", "inputs", "receipt"],
 )
 async def test_bytes_that_cannot_be_read_end_their_run_and_nothing_else(
     start: bytes, code: str, monkeypatch: pytest.MonkeyPatch
@@ -243,10 +343,55 @@ async def test_bytes_that_cannot_be_read_end_their_run_and_nothing_else(
 
         monkeypatch.setattr(house.disk.artifacts, "get", get)
         house.processors.behaviours["plan"] = [rotting]
-        plan = await house.apply({"a": step("plan", processor_ref="demo/asks@1")})
+        plan = await house.apply({"a": planner(processor_ref="demo/asks@1")})
         assert await house.ended(plan) == "failed"
         (failed,) = await data_of(house, plan, "execution.failed")
         assert failed["error"]["code"] == code
+        assert house.engine.fault is None
+        await sound(house, plan)
+        asked.clear()
+        other = await house.apply({"z": step()}, plan="p2")
+        assert await house.ended(other) == "completed"
+
+
+@pytest.mark.parametrize("receipt", ["sound", "rotten"])
+async def test_a_registry_that_cannot_be_read_ends_the_run_that_proposes_and_nothing_else(
+    receipt: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with House() as house:
+        get, asked, sound_get = house.registry.get, list[str](), house.disk.artifacts.get
+
+        async def unread(snapshot_id: str) -> RegistrySnapshot:
+            if asked:
+                if receipt == "rotten":
+                    monkeypatch.setattr(house.disk.artifacts, "get", rotten)
+                raise TheoryError("ERR_ARTIFACT_DIGEST", "rotten", {})
+            return await get(snapshot_id)
+
+        async def rotten(cid: str, **most: int) -> bytes:
+            body = await sound_get(cid, **most)
+            if asked and body.startswith(b'{"duration_ms"') and b'"processor"' in body:
+                raise TheoryError("ERR_NOT_FOUND", "gone", {})
+            return body
+
+        async def rotting(run: Run) -> dict[str, Any]:
+            asked.append(run.execution_id)
+            body = canonicalize({"transitions": [child("b")]})
+            return await run.succeed({"transitions.json": body})
+
+        monkeypatch.setattr(house.registry, "get", unread)
+        house.processors.behaviours["plan"] = [rotting]
+        plan = await house.apply({"a": planner()})
+        assert await house.ended(plan) == "failed"
+        (failed,) = await data_of(house, plan, "execution.failed")
+        assert failed["error"]["code"] == "ERR_ARTIFACT_DIGEST"
+        (run,) = house.processors.runs.values()
+        unknown = "cpu:unknown;memory:unknown;platform:unknown;runtime:unknown"
+        expected = run.payload["env_fingerprint"] if receipt == "sound" else unknown
+        ours = loads_strict(await house.disk.artifacts.get(failed["receipt"]))
+        assert (ours["env_fingerprint"], ours["written_by"]) == (expected, "orchestrator")
+        told = validate_envelope(loads_strict(await house.disk.artifacts.get(failed["envelope"])))
+        assert told["meta"]["env_fingerprint"] == expected
         assert house.engine.fault is None
         await sound(house, plan)
         asked.clear()
@@ -261,7 +406,7 @@ async def test_a_plan_takes_proposals_up_to_its_cap_of_transitions(
     monkeypatch.setattr(proposal, "LIMITS", {**LIMITS, "transitions_per_plan": room})
     async with House() as house:
         house.processors.behaviours["plan"] = proposing([child("d"), child("e"), child("f")])
-        plan = await house.apply({"a": step("plan"), "b": step(), "c": step()})
+        plan = await house.apply({"a": planner(), "b": step(), "c": step()})
         assert await house.ended(plan) == outcome
         assert len(await house.statuses(plan)) == (3 if outcome == "failed" else 6)
 
@@ -285,7 +430,8 @@ async def test_others_have_turns_while_many_proposals_are_judged(
     async with House() as house:
         house.processors.behaviours["plan"] = proposing([child(f"k{n}") for n in range(100)])
         beside = asyncio.create_task(others())
-        plan = await house.apply({"a": step("plan")})
+        room = {dimension: 101 * amount for dimension, amount in ESTIMATE.items()}
+        plan = await house.apply({"a": planner(estimate=room)}, budget=room)
         await house.ended(plan)
         beside.cancel()
         assert len(judged) == 100
@@ -309,7 +455,7 @@ async def test_an_attempt_that_fails_its_success_predicates_has_proposed_nothing
                 return await run.succeed({"ok": b"1", "transitions.json": body})
 
             house.processors.behaviours["plan"] = [*proposing([child("b")]), well]
-            plan = await house.apply({"a": step("plan", predicates={"success": asked})})
+            plan = await house.apply({"a": planner(predicates={"success": asked})})
             assert await house.ended(plan) == "completed"
             assert await house.statuses(plan) == dict.fromkeys(("a", second), "succeeded")
             await sound(house, plan)
@@ -318,11 +464,11 @@ async def test_an_attempt_that_fails_its_success_predicates_has_proposed_nothing
 async def test_a_run_whose_breach_fails_its_plan_adds_nothing_to_it() -> None:
     async def dear(run: Run) -> dict[str, Any]:
         body = canonicalize({"transitions": [child("b")]})
-        return await run.succeed({"transitions.json": body}, usage={"usd_micro": 500})
+        return await run.succeed({"transitions.json": body}, usage={"usd_micro": 1, "tokens": 5})
 
     async with House() as house:
         house.processors.behaviours["plan"] = [dear]
-        plan = await house.apply({"a": step("plan")})
+        plan = await house.apply({"a": planner()}, budget=ROOM | {"tokens": 10})
         assert await house.ended(plan) == "failed"
         assert await house.statuses(plan) == {"a": "succeeded"}
         await sound(house, plan)
@@ -333,7 +479,7 @@ async def test_what_no_longer_fits_when_it_is_decided_is_judged_anew(
 ) -> None:
     async with House() as house:
         house.processors.behaviours["plan"] = proposing([child("b")])
-        plan = await house.apply({"a": step("plan")})
+        plan = await house.apply({"a": planner()})
         raced = list[str]()
         submit, stored = house.engine.submit, house.disk.artifacts.put
 
@@ -373,7 +519,7 @@ async def test_a_crash_after_any_commit_finds_all_of_the_proposals_or_none() -> 
         await first.engine.start()
         first.processors.behaviours["plan"] = proposing([child("b"), child("c")])
         first.truth.let(commits)
-        plan = await first.apply({"a": step("plan")})
+        plan = await first.apply({"a": planner()})
         for _ in range(5):
             await settle()
         present = tuple(await first.statuses(plan))
@@ -400,7 +546,7 @@ async def test_a_plan_that_is_cancelled_meanwhile_takes_no_more() -> None:
 
     async with House() as house:
         house.processors.behaviours["plan"] = [late]
-        plan = await house.apply({"a": step("plan")})
+        plan = await house.apply({"a": planner()})
         await until(house.clock, _turn())
         await house.plans.cancel(plan, by="me", reason="enough")
         assert await house.ended(plan) == "cancelled"

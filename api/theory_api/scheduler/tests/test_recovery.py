@@ -15,7 +15,15 @@ from theory_api.ports.adapter import Standing
 from theory_api.scheduler import runner
 from theory_api.scheduler.evaluation import evaluate
 from theory_api.scheduler.outcome import decode
-from theory_api.scheduler.tests.bench import Disk, House, balances, settle, step, until
+from theory_api.scheduler.tests.bench import (
+    Disk,
+    House,
+    balances,
+    data_of,
+    settle,
+    step,
+    until,
+)
 from theory_api.scheduler.tests.processors import Run, badly, forever, well
 from theory_core import TheoryError, canonicalize, loads_strict
 
@@ -124,6 +132,41 @@ async def test_work_that_goes_on_elsewhere_is_taken_up_again_and_not_repeated() 
         assert ident in house.processors.runs
         assert [status for _, status, _ in await _settled(house, plan)] == ["succeeded"] * 2
         assert (await house.kinds(plan)).count("execution.started") == 2
+
+
+@pytest.mark.parametrize("stops", [True, False], ids=["at once", "later"])
+async def test_work_that_goes_on_elsewhere_without_an_order_is_stopped_and_pays_its_hold(
+    monkeypatch: pytest.MonkeyPatch, *, stops: bool
+) -> None:
+    disk, plan, ident = await _interrupted()
+    house = House(disk=disk)
+    house.processors.standings[ident] = Standing.ATTACHABLE
+    if not stops:
+        house.processors.unstoppable.add(ident)
+    (started,) = await data_of(house, plan, "execution.started")
+    get = disk.artifacts.get
+
+    async def rotten(cid: str, *, max_bytes: int = 8 << 20) -> bytes:
+        if cid == started["inputs"]:
+            raise TheoryError("ERR_ARTIFACT_DIGEST", "the bytes rotted", {})
+        return await get(cid, max_bytes=max_bytes)
+
+    monkeypatch.setattr(disk.artifacts, "get", rotten)
+    async with house:
+        if not stops:
+            await settle()
+            house.clock.skip()
+            await settle()
+            assert (await house.kinds(plan))[-1] == "execution.orphaned"
+            assert (await balances(house, plan))["usd_micro"] == (10, 0)
+            house.processors.unstoppable.clear()
+        assert await house.ended(plan) in {"failed", "completed"}
+        assert ident in house.processors.cancelled
+        (first, *_) = await _settled(house, plan)
+        hold = dict(house.registry.current.processor("demo/echo@1").estimate)
+        assert first == (ident, "orphaned", hold)
+        told = (await data_of(house, plan, "execution.orphaned"))[0]["error"]["code"]
+        assert told == ("ERR_ARTIFACT_DIGEST" if stops else "ERR_ORPHANED")
 
 
 async def test_who_only_settles_leaves_what_runs_elsewhere_to_the_next_owner() -> None:

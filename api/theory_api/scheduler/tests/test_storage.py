@@ -10,9 +10,9 @@ from theory_api.domain.tests.shelf import snapshot
 from theory_api.ports.artifacts import Blob
 from theory_api.ports.truth import StoredEvent
 from theory_api.scheduler import inputs
-from theory_api.scheduler.tests.bench import House, data_of, settle, step, until
+from theory_api.scheduler.tests.bench import House, balances, data_of, settle, step, until
 from theory_api.scheduler.tests.processors import Run, badly, well
-from theory_core import TheoryError
+from theory_core import TheoryError, loads_strict
 
 
 def _away(monkeypatch: pytest.MonkeyPatch, target: Any, name: str, times: int) -> list[str]:  # noqa: ANN401
@@ -128,8 +128,9 @@ async def test_an_order_that_cannot_be_read_ends_unpaid_and_stops_no_other_plan(
         other = await house.apply({"a": step()}, plan="p2")
         assert await house.ended(plan) == "failed"
         assert await house.ended(other) == "completed"
-        (settled,) = await data_of(house, plan, "budget.settled")
-        assert set(settled["actual"].values()) == {0}
+        kinds = await house.kinds(plan)
+        assert (kinds.count("budget.voided"), kinds.count("budget.settled")) == (1, 0)
+        assert all(balance == (0, 0) for balance in (await balances(house, plan)).values())
         (orphaned,) = await data_of(house, plan, "execution.orphaned")
         assert orphaned["error"]["code"] == "ERR_ARTIFACT_DIGEST"
 
@@ -147,6 +148,31 @@ async def test_a_receipt_that_is_not_believed_releases_nothing_and_counts_what_i
         assert settled["actual"]["usd_micro"] == 10**9
         (failed,) = await data_of(house, plan, "execution.failed")
         assert failed["error"]["code"] == "ERR_RECEIPT"
+
+
+IMAGE = "sha256:" + "c" * 64
+
+
+@pytest.mark.parametrize(
+    ("stated", "outcome"),
+    [({"image_id": IMAGE}, "completed"), ({}, "failed"), ({"image_id": IMAGE[:-1]}, "failed")],
+    ids=["the image", "none", "another"],
+)
+async def test_a_receipt_names_the_image_that_the_adapter_chose(
+    stated: dict[str, str], outcome: str
+) -> None:
+    async def run(run: Run) -> dict[str, Any]:
+        return await run.succeed({"x": b"1"}, **stated)
+
+    async with House() as house:
+        house.processors.image_id = IMAGE
+        house.processors.behaviours["run"] = [run]
+        plan = await house.apply({"a": step("run")})
+        assert await house.ended(plan) == outcome
+        (ended,) = await data_of(house, plan, "budget.settled")
+        receipt = loads_strict(await house.disk.artifacts.get(ended["receipt"]))
+        written = "processor" if outcome == "completed" else "orchestrator"
+        assert (receipt["image_id"], receipt["written_by"]) == (IMAGE, written)
 
 
 @pytest.mark.scenario(7)

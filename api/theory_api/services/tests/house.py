@@ -66,7 +66,9 @@ class ScriptedAdapter:
         self._intakes = intakes
         self._cancelled: dict[str, asyncio.Event] = {}
 
-    async def prepare(self, *, ref: str, mode: str, on_progress: object) -> None:
+    async def prepare(
+        self, *, ref: str, mode: str, pinned: str | None, on_progress: object
+    ) -> None:
         """Nothing to prepare."""
 
     async def invoke(

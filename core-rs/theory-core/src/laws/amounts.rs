@@ -69,6 +69,14 @@ impl Amounts {
             _ => self.amount(place).checked_sub(other.amount(place)).map(Some),
         })
     }
+
+    /// What an ask leaves of what is stated; none below zero. It bounds nothing else.
+    pub fn less(&self, ask: &Self) -> Option<Self> {
+        Self::of(|place| match self.stated(place) {
+            None => Some(None),
+            Some(rest) => rest.checked_sub(ask.amount(place)).map(Some),
+        })
+    }
 }
 
 /// Every dimension's place in a vector.

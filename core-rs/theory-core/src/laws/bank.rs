@@ -78,6 +78,16 @@ impl Bank {
         Ok(excess.filter(|excess| !excess.is_zero()))
     }
 
+    /// What a settled hold leaves: of what is limited and not held, nothing.
+    pub fn left(&self, hold: &Amounts, actual: &Amounts) -> Amounts {
+        let rest = |place| {
+            let bound = hold.stated(place).or(self.limit.stated(place));
+            let rest = hold.amount(place).saturating_sub(actual.amount(place));
+            Some(bound.map(|_| rest))
+        };
+        Amounts::of(rest).unwrap_or_default()
+    }
+
     /// Gives a hold back.
     pub fn void(&mut self, hold: &Amounts) -> Result<(), Law> {
         self.reserved = self.reserved.minus(hold).ok_or(Law::BudgetHold)?;

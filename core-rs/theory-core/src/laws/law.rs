@@ -70,6 +70,7 @@ laws! {
     ArtifactOpen "artifact-open" "only an execution that runs produces",
     ArtifactPlace "artifact-place" "outputs lie below the write prefix or in the records",
     ArtifactParts "artifact-parts" "the parts of one list follow each other",
+    ProposalHold "proposal-hold" "what a run proposes holds no more than its own hold has left",
 }
 
 impl fmt::Display for Law {

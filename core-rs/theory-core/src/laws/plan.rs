@@ -7,7 +7,7 @@ use super::amounts::Amounts;
 use super::attempt::{Attempt, RECORDS};
 use super::bank::Bank;
 use super::fact::{
-    Answer, Creation, Ending, Fact, Name, Outcome, Part, PlanEnd, Scope, Totals, What,
+    Answer, Creation, Ending, Fact, Name, Outcome, Part, PlanEnd, Proposal, Scope, Totals, What,
     canonical_path,
 };
 use super::leases::Leases;
@@ -32,6 +32,8 @@ pub(super) struct Plan {
     leases: Leases,
     register: Register,
     open: HashMap<String, Attempt>,
+    /// What settled attempts leave to what their runs propose, until their transitions go on.
+    left: Vec<(String, Amounts)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,7 @@ impl Plan {
             leases: Leases::default(),
             register: Register::default(),
             open: HashMap::new(),
+            left: Vec::new(),
         }
     }
 
@@ -88,7 +91,7 @@ impl Plan {
                 Ok(())
             }
             What::PlanEnded(end, totals) => self.end(end, totals.as_deref(), seq),
-            What::Proposed(proposal) => self.register.propose(proposal),
+            What::Proposed(proposal) => self.propose(proposal),
             What::Refused { transition, over_budget } => self.refuse(&transition, over_budget),
             What::Skipped { transition, because } => self.register.skip(&transition, &because),
             What::Cancelled { transition, execution_id, attempt } => {
@@ -153,6 +156,7 @@ impl Plan {
             What::Settled { hold, actual, basis } => {
                 let hold = attempt.book(&hold, false)?;
                 let excess = self.bank.settle(&hold, &actual, basis)?;
+                self.left.push((name.execution_id.clone(), self.bank.left(&hold, &actual)));
                 self.owed = excess.map(|excess| (name, excess));
                 Ok(())
             }
@@ -169,6 +173,14 @@ impl Plan {
         }
         self.status = to;
         Ok(())
+    }
+
+    /// Law: from the settle of an attempt until its transition goes on, its run proposes.
+    fn propose(&mut self, proposal: Box<Proposal>) -> Judged {
+        for (_, left) in &mut self.left {
+            *left = left.less(&proposal.hold).ok_or(Law::ProposalHold)?;
+        }
+        self.register.propose(proposal)
     }
 
     /// Whether anything may be admitted now.
@@ -279,6 +291,7 @@ impl Plan {
             _ => {}
         }
         self.open.remove(&name.execution_id);
+        self.left.retain(|(settled, _)| *settled != name.execution_id);
         Ok(())
     }
 

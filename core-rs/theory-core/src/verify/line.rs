@@ -21,6 +21,8 @@ pub(super) struct Line {
     pub plan: String,
     pub seq: u64,
     pub at: String,
+    /// The kind, where no event has it.
+    pub stranger: Option<String>,
     pub hash: [u8; 32],
     /// Whether the stated hash covers the hash before and the event.
     pub hash_holds: bool,
@@ -43,14 +45,17 @@ impl Line {
         let place = place(event).map_err(|_| Reason::Schema)?;
         // The line is canonical and has these two members, so the event stands between them.
         let end = bytes.len() - MIDDLE.len() - HEX_DIGITS - CLOSING.len();
+        let fact = laws.then(|| laws::read(event).map_err(Reason::from));
+        let kind = || event.get("kind").and_then(Value::as_str).map(str::to_owned);
         let computed = event_hash(prev, &bytes[OPENING.len()..end]);
         Ok(Self {
             plan: place.plan.to_owned(),
             seq: place.seq,
             at: place.at.to_owned(),
+            stranger: if matches!(fact, Some(Err(Reason::Kind))) { kind() } else { None },
             hash,
             hash_holds: computed == hash,
-            fact: laws.then(|| laws::read(event).map_err(Reason::from)),
+            fact,
         })
     }
 }

@@ -121,6 +121,8 @@ pub struct Report {
     pub laws: bool,
     /// The first fault.
     pub fault: Option<Fault>,
+    /// What its line states instead, where that says more than the reason: a seq, a kind.
+    pub stated: Option<String>,
 }
 
 impl Report {
@@ -130,7 +132,10 @@ impl Report {
         let lawful = if self.laws { ", lawful" } else { "" };
         let events = if self.count == 1 { "1 event" } else { &format!("{} events", self.count) };
         match (&self.fault, self.head) {
-            (Some(fault), _) => format!("broken at {fault}, after {events}"),
+            (Some(fault), _) => {
+                let stated = self.stated.as_ref().map_or_else(String::new, |it| format!(" ({it})"));
+                format!("broken at {fault}{stated}, after {events}")
+            }
             (None, Some((seq, _))) if self.anchored => {
                 format!("{events}, internally consistent{lawful}, anchored at seq {seq}")
             }

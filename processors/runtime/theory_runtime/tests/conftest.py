@@ -189,8 +189,11 @@ async def listens(path: Path) -> bool:
 
 
 @pytest.fixture
-async def service(short: Path, gateway: Kept) -> AsyncIterator[Service]:
-    async with serving(short, gateway) as made:
+async def service(
+    short: Path, gateway: Kept, request: pytest.FixtureRequest
+) -> AsyncIterator[Service]:
+    """The processor that does what it is told, started with what a test adds."""
+    async with serving(short, gateway, *getattr(request, "param", ())) as made:
         yield made
 
 

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import unix_connect
@@ -26,6 +27,8 @@ from theory_runtime.tests.conftest import (
     frames,
     frames_until_quiet,
 )
+
+IMAGE = "sha256:" + "d" * 64
 
 
 async def ask(service: Service, request: bytes) -> tuple[bytes, bytes]:
@@ -111,6 +114,26 @@ async def test_a_run_ends_with_one_result_and_1000(service: Service) -> None:
     assert heard[0]["content"] == {"execution_id": "x1", "state": "running"}
     assert heard[-1]["content"]["status"] == "success"
     assert sorted(service.kept.objects) == ["outputs.json", "receipt.json"]
+
+
+@pytest.mark.parametrize(
+    ("service", "deed", "writer"),
+    [
+        (("--image-id", IMAGE), {"deed": "tokens", "count": 1}, "processor"),
+        (("--image-id", IMAGE), {"deed": "kill", "signal": 9}, "supervisor"),
+    ],
+    ids=["processor", "supervisor"],
+    indirect=["service"],
+)
+async def test_a_receipt_names_the_image_that_nobody_pinned(
+    service: Service, deed: dict[str, Any], writer: str
+) -> None:
+    async with service.connect() as connection:
+        await connection.send(service.opening(**deed))
+        await frames(connection)
+    receipt = json.loads(service.kept.objects["receipt.json"])
+    assert (receipt["image_id"], receipt["written_by"]) == (IMAGE, writer)
+    assert "image_digest" not in receipt
 
 
 @pytest.mark.scenario(20)

@@ -107,9 +107,13 @@ async def test_a_full_disk_is_the_containers_own(bench: Bench, liar: Start) -> N
 
 
 @pytest.mark.scenario(79)
-async def test_a_flood_of_logs_is_bounded_and_its_end_is_told(bench: Bench, liar: Start) -> None:
+@pytest.mark.parametrize("how", ["flood_log", "talk_on"])
+async def test_a_flood_of_logs_is_bounded_and_its_end_is_told(
+    bench: Bench, liar: Start, how: str
+) -> None:
+    """Streams are copied apart: what was said last on the one may come before the other's end."""
     liar("listens")
-    envelope = await bench.run({"how": "flood_log"})
+    envelope = await bench.run({"how": how})
     assert code(envelope) == "ERR_INTERNAL"
     tail = envelope["meta"]["stderr_tail"]
     assert tail.endswith("the end")

@@ -12,7 +12,6 @@ import pytest
 from theory_api.adapters.docker.images import Images
 from theory_api.adapters.docker.tests.conftest import ARCH, REF, Bench
 from theory_api.adapters.docker.tests.test_runs import code
-from theory_api.domain.registry import RegistrySnapshot
 from theory_api.tests.engine import repository_of
 from theory_api.tests.oci import pushed, registry
 from theory_core import loads_strict
@@ -51,10 +50,9 @@ async def test_an_image_is_pulled_before_anything_is_reserved_for_its_run(
     bench: Bench, pinned: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter = bench.adapter
-    adapter._images.lane = "dev"
-    monkeypatch.setattr(RegistrySnapshot, "pin", lambda *_given, **_more: pinned)
     said: list[str] = []
-    await adapter.prepare(ref=REF, mode="mock", on_progress=said.append)
+    image = f"{repository_of(REF)}@{pinned}"
+    await adapter.prepare(ref=REF, mode="mock", pinned=image, on_progress=said.append)
     assert said == []
 
     async def refuses(*_given: object) -> None:
@@ -65,14 +63,13 @@ async def test_an_image_is_pulled_before_anything_is_reserved_for_its_run(
 
 
 async def test_an_image_that_cannot_be_pulled_is_told_and_left_to_the_run(
-    bench: Bench, host: str, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, host: str
 ) -> None:
     nowhere = "sha256:" + "a" * 64
     bench.adapter._images = Images(bench.adapter._engine, registry=host, platform=ARCH)
-    bench.adapter._images.lane = "dev"
-    monkeypatch.setattr(RegistrySnapshot, "pin", lambda *_given, **_more: nowhere)
     said: list[str] = []
-    await bench.adapter.prepare(ref=REF, mode="mock", on_progress=said.append)
+    image = f"{repository_of(REF)}@{nowhere}"
+    await bench.adapter.prepare(ref=REF, mode="mock", pinned=image, on_progress=said.append)
     assert len(said) == 1
     assert code(await bench.run({"do": "echo"}, expected_oci=nowhere)) == "ERR_IMAGE_NOT_FOUND"
 

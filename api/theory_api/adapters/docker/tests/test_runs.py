@@ -20,7 +20,9 @@ def code(envelope: dict[str, object]) -> str:
     return str(error["code"])
 
 
-async def test_a_success_has_its_outputs_its_index_and_its_receipt(bench: Bench) -> None:
+async def test_a_success_has_its_outputs_its_index_and_its_receipt(
+    bench: Bench, deeds: str
+) -> None:
     envelope = await bench.run({"do": "echo", "text": "Grüße"})
     body = await bench.body("outputs/echo.json")
     assert envelope == {
@@ -41,6 +43,16 @@ async def test_a_success_has_its_outputs_its_index_and_its_receipt(bench: Bench)
     receipt = loads_strict(await bench.body("receipt.json"))
     assert receipt["processor_ref"] == REF
     assert receipt["written_by"] == "processor"
+    assert (receipt["image_id"], "image_digest" in receipt) == (deeds, False)
+    assert bench.adapter.measured("x1").image_id == deeds
+
+
+async def test_the_receipt_of_a_worker_that_was_killed_names_the_image_too(
+    bench: Bench, deeds: str
+) -> None:
+    assert code(await bench.run({"do": "kill", "signal": 9})) == "ERR_INTERNAL"
+    receipt = loads_strict(await bench.body("receipt.json"))
+    assert (receipt["written_by"], receipt["image_id"]) == ("supervisor", deeds)
 
 
 async def test_what_a_run_used_is_measured_by_the_kernel(bench: Bench) -> None:

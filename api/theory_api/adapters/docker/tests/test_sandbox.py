@@ -83,7 +83,7 @@ def test_the_whole_create_request_is_this() -> None:
             "AutoRemove": False,
             "LogConfig": {
                 "Type": "local",
-                "Config": {"max-size": "1m", "max-file": "1", "compress": "false"},
+                "Config": {"max-size": "512k", "max-file": "2", "compress": "false"},
             },
         },
     }
@@ -111,8 +111,9 @@ def test_a_container_for_several_runs_is_told_what_to_clean_after_each() -> None
     }
 
 
-def test_an_image_in_lane_build_is_told_no_digest() -> None:
-    assert request(image_digest=None)["Cmd"] == ["--serve", "/run/theory"]
+def test_an_image_in_lane_build_is_told_its_id_and_no_digest() -> None:
+    told = ["--serve", "/run/theory", "--image-id", "sha256:" + "b" * 64]
+    assert request(image_digest=None)["Cmd"] == told
 
 
 @pytest.mark.parametrize("limits", [Limits("one", "1Gi"), Limits("1", "1GB"), Limits("1", "")])

@@ -123,9 +123,11 @@ class Places:
         self._chance = machine.chance
         self._mine: dict[str, None] = {}
 
-    async def prepare(self, *, ref: str, mode: str, on_progress: Callable[[str], None]) -> None:
+    async def prepare(
+        self, *, ref: str, mode: str, pinned: str | None, on_progress: Callable[[str], None]
+    ) -> None:
         await self._chance.lag()
-        on_progress(f"{ref} {mode}")
+        on_progress(f"{ref} {mode} {pinned}")
         if self._chance.fault("adapter", "adapter: not ready"):
             raise unavailable("the place is not ready")
 

@@ -113,13 +113,24 @@ def fill_disk() -> None:
     os._exit(9 if written < 1 << 30 else 8)
 
 
+NOISE = b"noise " * 170 + b"\n"
+END = b"OPENAI_API_KEY=canary-0123456789 the end\n"
+
+
 def flood_log() -> None:
-    """A hundred megabytes on stdout and stderr."""
-    line = b"noise " * 170 + b"\n"
-    for _ in range(50 << 10):
-        os.write(1, line)
-        os.write(2, line)
-    os.write(2, b"OPENAI_API_KEY=canary-0123456789 the end\n")
+    """Twenty megabytes on stdout and stderr, twenty times what is kept."""
+    for _ in range(10 << 10):
+        os.write(1, NOISE)
+        os.write(2, NOISE)
+    os.write(2, END)
+    os._exit(3)
+
+
+def talk_on() -> None:
+    """The end on stderr, and then almost as much on stdout as a log holds before it is full."""
+    os.write(2, END)
+    for _ in range(400):
+        os.write(1, NOISE)
     os._exit(3)
 
 
@@ -156,6 +167,7 @@ DEEDS: dict[str, Callable[[], object]] = {
     "eat_memory": eat_memory,
     "fill_disk": fill_disk,
     "flood_log": flood_log,
+    "talk_on": talk_on,
     "reach_out": reach_out,
     "privileges": privileges,
     "leave": lambda: os._exit(7),
