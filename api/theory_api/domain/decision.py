@@ -54,6 +54,13 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Steer:
+    """Have this execution do what the state says of it: stand still, go on, use less."""
+
+    execution_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Delay:
     """Do not propose this transition again before the delay has passed."""
 
@@ -61,7 +68,7 @@ class Delay:
     delay_ms: int
 
 
-Effect = Start | Stop | Delay
+Effect = Start | Stop | Steer | Delay
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ laws! {
     ArtifactOpen "artifact-open" "only an execution that runs produces",
     ArtifactPlace "artifact-place" "outputs lie below the write prefix or in the records",
     ArtifactParts "artifact-parts" "the parts of one list follow each other",
+    ExecutionControl "execution-control" "what runs is controlled in order, until it is cancelled",
 }
 
 impl fmt::Display for Law {
