@@ -40,7 +40,9 @@ def control(state: PlanState, command: ControlExecution) -> Decision:
         budget=budget if command.op == "set_budget" else None,
     )
     name = attempt.execution_id
-    effect: Effect = Stop(name) if command.op == "cancel" else Steer(name)
+    paused = attempt.paused if command.op == "set_budget" else command.op == "pause"
+    steer = Steer(name, paused=paused, budget=attempt.budget | budget)
+    effect: Effect = Stop(name) if command.op == "cancel" else steer
     return Decision((controlled,), (effect,))
 
 

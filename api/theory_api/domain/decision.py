@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -55,9 +55,12 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Steer:
-    """Have this execution do what the state says of it: stand still, go on, use less."""
+    """Have this execution stand still or go on, and use no more than this."""
 
     execution_id: str
+    paused: bool
+    budget: Mapping[str, int]
+    """By dimension, where that is less than its hold."""
 
 
 @dataclass(frozen=True, slots=True)

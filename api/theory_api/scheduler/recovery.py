@@ -154,10 +154,12 @@ class Recovery:
         if self._attaching and state is not None and name in state.open:
             log.info("execution.recovered", execution_id=name, outcome="attached")
             self._runner.begin(state, name, attached=True)
+            # What was wanted of it is taken up where the plan is looked at next.
+            self._runner.touch(plan)
 
     async def _complete(self, plan: str, note: Note) -> None:
         log.info("execution.recovered", execution_id=note.execution_id, outcome=note.outcome)
-        await self._runner.complete(plan, note)
+        await self._runner.closing.complete(plan, note)
 
     async def _tidy(self) -> None:
         """Remove what executions left that were settled but not cleaned up before a death.
@@ -173,10 +175,10 @@ class Recovery:
         noted = set(await context.scratch.names())
         for adapter in context.adapters.values():
             for name in sorted(set(await adapter.remembered()) - self._busy()):
-                await runner.release(name, adapter.name)
+                await runner.closing.release(name, adapter.name)
                 noted.discard(name)
         for name in sorted(noted - self._busy()):
-            await runner.release(name, None)
+            await runner.closing.release(name, None)
 
     def _busy(self) -> set[str]:
         return {*self._runner.running, *(name for _, name in self._left)}

@@ -107,7 +107,7 @@ def test_an_adapter_that_cannot_have_a_run_stand_still_is_not_asked_to() -> None
 def test_a_budget_only_falls_and_the_hold_stays() -> None:
     book, ident = running(hold={"usd_micro": 10, "cpu_ms": 50})
     decision = book.do(book.control(ident, "set_budget", budget={"usd_micro": 4}))
-    assert decision.effects == (Steer(ident),)
+    assert decision.effects == (Steer(ident, paused=False, budget={"usd_micro": 4}),)
     attempt = book.state.open[ident]
     assert attempt.allowed == {"usd_micro": 4, "cpu_ms": 50}
     assert attempt.hold == {"usd_micro": 10, "cpu_ms": 50}
@@ -147,6 +147,6 @@ def test_a_budget_comes_with_its_operation_and_by_dimension(
     op: ControlOp, budget: dict[str, int] | None
 ) -> None:
     book, ident = running()
-    with pytest.raises(TheoryError, match="budget[:.]") as caught:
+    with pytest.raises(TheoryError, match=r"budget[:.]") as caught:
         book.do(book.control(ident, op, budget=budget))
     assert caught.value.code == "ERR_PLAN_INVALID"
