@@ -22,6 +22,8 @@ from theory_core import RUN_SUBPROTOCOL, encode_frame, loads_strict, verify
 PATH = "/v1/plans/local/film"
 NAME = attempt_id("/world/local/film", "a", 1)
 WITHIN_S = 60.0
+LONG = 4000
+"""Ticks of a run that ends only if it is ended."""
 
 
 @pytest.fixture
@@ -35,7 +37,8 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 def plan(count: int) -> dict[str, Any]:
     """`a` ticks for a twentieth of a second a count; `b` waits for it, `c` for nobody."""
     step = {"processor_ref": "test/hostile@1", "mode": "mock"}
-    ticking = {**step, "inputs": {"how": "tick", "count": count}}
+    limit_s = 5 if count < LONG else 120
+    ticking = {**step, "timeout_s": limit_s, "inputs": {"how": "tick", "count": count}}
     fine = {**step, "inputs": {"how": "fine"}}
     return {
         "schema": "theory.plan.v1",
@@ -127,7 +130,7 @@ async def statuses(client: httpx.AsyncClient) -> dict[str, str]:
 
 
 async def test_a_controller_cancels_a_run_and_the_plan_goes_on_without_it(server: Server) -> None:
-    async with server.client() as client, attach_when_started(client, server, 4000) as ws:
+    async with server.client() as client, attach_when_started(client, server, LONG) as ws:
         viewer = Viewer(ws)
         assert await viewer.open() == "running"
         await viewer.hear(ticks=3)
@@ -169,7 +172,7 @@ async def test_a_run_that_stands_still_says_nothing_and_is_not_timed_out(server:
 
 
 async def test_a_run_that_stands_still_can_be_cancelled(server: Server) -> None:
-    async with server.client() as client, attach_when_started(client, server, 4000) as ws:
+    async with server.client() as client, attach_when_started(client, server, LONG) as ws:
         viewer = Viewer(ws)
         await viewer.open()
         await viewer.hear(ticks=1)
@@ -185,7 +188,7 @@ async def test_a_lower_budget_stops_a_run_that_passes_it_and_a_higher_one_is_ref
     server: Server,
 ) -> None:
     async with server.client() as client:
-        async with attach_when_started(client, server, 4000) as ws:
+        async with attach_when_started(client, server, LONG) as ws:
             refused = Viewer(ws)
             await refused.open()
             await refused.say("set_budget", budget={"cpu_ms": 60_001})
@@ -214,7 +217,7 @@ async def test_an_execution_is_cancelled_by_a_post_once_and_a_later_one_changes_
     address = f"{PATH}/executions/{NAME}/cancel"
     once = {"Idempotency-Key": '"stop-a"'}
     async with server.client() as client:
-        await started(client, 4000)
+        await started(client, LONG)
         stopping = {"plan": "/world/local/film", "execution_id": NAME, "status": "cancelling"}
         first = await client.post(address, json={"reason": "enough"}, headers=once)
         assert (first.status_code, first.json()) == (202, stopping)

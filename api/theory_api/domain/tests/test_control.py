@@ -9,6 +9,7 @@ import pytest
 from theory_api.domain import commands as cmd
 from theory_api.domain import events as ev
 from theory_api.domain.decision import Steer, Stop
+from theory_api.domain.runnable import why
 from theory_api.domain.tests.book import BROKE, PLAN, Book, policy, proposal
 from theory_api.domain.values import ControlOp
 from theory_core import TheoryError
@@ -150,3 +151,18 @@ def test_a_budget_comes_with_its_operation_and_by_dimension(
     with pytest.raises(TheoryError, match=r"budget[:.]") as caught:
         book.do(book.control(ident, op, budget=budget))
     assert caught.value.code == "ERR_PLAN_INVALID"
+
+
+def test_why_says_what_is_wanted_of_a_run() -> None:
+    book, ident = running()
+    told = []
+    for op in ("pause", "resume", "cancel"):
+        book.do(book.control(ident, op))
+        blocked = why(book.state, "a")
+        assert blocked is not None
+        told.append(blocked.reason)
+    assert told == [
+        "attempt 1 stands still until somebody resumes it",
+        "attempt 1 is running",
+        "attempt 1 was cancelled, and is being stopped",
+    ]
