@@ -154,8 +154,6 @@ class Recovery:
         if self._attaching and state is not None and name in state.open:
             log.info("execution.recovered", execution_id=name, outcome="attached")
             self._runner.begin(state, name, attached=True)
-            # What was wanted of it is taken up where the plan is looked at next.
-            self._runner.touch(plan)
 
     async def _complete(self, plan: str, note: Note) -> None:
         log.info("execution.recovered", execution_id=note.execution_id, outcome=note.outcome)

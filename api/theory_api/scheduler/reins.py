@@ -26,6 +26,8 @@ class Reins:
         self.paused = False
         self.budget: Mapping[str, int] = {}
         """What it may use at most where that is less than its hold."""
+        self.unsure = False
+        """Whether nobody here knows if it stands still: what is wanted is told in any case."""
         self.news = asyncio.Event()
         """Set when it is to stand still, or to go on."""
 
@@ -41,6 +43,12 @@ class Reins:
         self.want(paused=attempt.paused, budget=dict(attempt.budget))
         if attempt.cancelled:
             self.halt.set()
+
+    def take_up(self, attempt: Attempting) -> None:
+        """Follow what was wanted of a run that goes on from before, told to it or not."""
+        self.follow(attempt)
+        self.unsure = True
+        self.news.set()
 
 
 class Steering:
@@ -70,15 +78,18 @@ class Steering:
     async def steer(self) -> None:
         """Follow the reins until cancelled."""
         reins, pace = self._reins, self._context.pace
-        while True:
+        while self._adapter.steers:
             await reins.news.wait()
             reins.news.clear()
             pause = pace.meter_s
-            while reins.paused != (self._since is not None):
+            while reins.unsure or reins.paused != (self._since is not None):
                 op: SteeringOp = "pause" if reins.paused else "resume"
                 if await self._told(op):
+                    reins.unsure = False
                     self._turn(op)
                 else:
+                    # It may have been taken all the same, and what is wanted may change meanwhile.
+                    reins.unsure = True
                     await self._context.clock.sleep(pause)
                     pause = max(pause, min(2 * pause, pace.poll_s))
 
@@ -101,11 +112,11 @@ class Steering:
         return False
 
     def _turn(self, op: SteeringOp) -> None:
-        now = self._context.clock.monotonic()
-        if op == "pause":
-            self._since = now
-        elif self._since is not None:
-            self._stood, self._since = self._stood + now - self._since, None
+        now, stood = self._context.clock.monotonic(), self._since
+        if (op == "pause") == (stood is not None):
+            return
+        self._since = now if stood is None else None
+        self._stood += 0.0 if stood is None else now - stood
         self._trace.event(op)
 
 

@@ -247,6 +247,8 @@ class Runner:
     def begin(self, state: PlanState, name: str, *, attached: bool = False) -> None:
         """Run an admitted execution in a task of its own; `attached`: it runs somewhere already."""
         self._running.add(name)
+        if attached:
+            self._reins_of(name).take_up(state.open[name])
         work = partial(self._execute, state, state.open[name], attached=attached)
         self._spawn(self._writer.plans.trusting(state.plan, work))
 

@@ -95,13 +95,16 @@ async def test_a_cancel_outlives_the_owner_that_was_told_of_it() -> None:
     await house.engine.stop()
 
 
-@pytest.mark.parametrize("op", ["cancel", "pause"])
+@pytest.mark.parametrize("op", ["cancel", "pause", "resume"])
 async def test_what_is_taken_up_by_a_new_owner_does_what_was_wanted_before(op: ControlOp) -> None:
     first = House(registry=snapshot(retry=RETRIES))
     await first.engine.start()
     first.processors.behaviours["long"] = [stubborn]
     plan, name = await running(first)
     first.processors.unstoppable.add(name)
+    if op == "resume":
+        await control(first, plan, name, "pause")
+        first.processors.unsteerable += [TheoryError("ERR_UNAVAILABLE", "away", {})] * 99
     await control(first, plan, name, op)
     disk = await first.crash()
     house = House(disk=disk, registry=snapshot(retry=RETRIES))
@@ -109,8 +112,8 @@ async def test_what_is_taken_up_by_a_new_owner_does_what_was_wanted_before(op: C
     house.processors.standings[name] = Standing.ATTACHABLE
     await house.engine.start()
     await settle()
-    if op == "pause":
-        assert house.processors.steered == [(name, "pause")]
+    if op != "cancel":
+        assert house.processors.steered == [(name, op)]
         await control(house, plan, name, "cancel")
     assert await house.ended(plan) == "failed"
     assert await house.statuses(plan) == {"a": "cancelled"}
@@ -166,6 +169,9 @@ async def test_a_pause_that_finds_no_run_yet_is_told_again_until_it_is_taken() -
         await control(house, plan, name, "pause")
         await pass_time(house, 1)
         assert house.processors.steered == [(name, "pause")]
+        del house.processors.unsteerable[:]
+        await pass_time(house, 5)
+        assert house.processors.steered == [(name, "pause")] * 2
         await control(house, plan, name, "cancel")
         assert await house.ended(plan) == "failed"
 
