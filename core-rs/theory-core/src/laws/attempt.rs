@@ -23,7 +23,7 @@ pub(super) enum Lease {
 }
 
 /// What is asked of an execution that runs.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Op {
     Cancel,
     Pause,
