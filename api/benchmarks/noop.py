@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 from theory_api.domain.registry import RegistrySnapshot
-from theory_api.ports.adapter import FrameSink, Measurement, Standing
+from theory_api.ports.adapter import FrameSink, Measurement, Standing, SteeringOp
 from theory_api.ports.intake import Intakes
 from theory_core import HASH_SCHEMA, canonicalize, digest
 
@@ -22,6 +22,7 @@ class NoopAdapter:
 
     name = "process"
     enforced = frozenset({"cpu_ms", "latency_ms"})
+    steers: frozenset[SteeringOp] = frozenset()
 
     def __init__(self, intakes: Intakes, now: Callable[[], str]) -> None:
         self._intakes = intakes
@@ -69,6 +70,10 @@ class NoopAdapter:
         """Nothing of it runs any more."""
         del execution_id
         return True
+
+    async def steer(self, execution_id: str, op: SteeringOp) -> None:
+        """Nothing here can stand still."""
+        raise NotImplementedError((execution_id, op))
 
     def measured(self, execution_id: str) -> Measurement:
         """Nothing was used."""

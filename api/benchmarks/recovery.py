@@ -41,7 +41,7 @@ from theory_api.domain import events as ev
 from theory_api.domain.projection import project
 from theory_api.domain.values import Output, Policy, Retry, SelectorSpec
 from theory_api.observability.logs import configure
-from theory_api.ports.adapter import Measurement, Standing
+from theory_api.ports.adapter import Measurement, Standing, SteeringOp
 from theory_api.ports.truth import Append, StoredEvent
 from theory_api.scheduler.context import Context
 from theory_api.scheduler.engine import Engine
@@ -68,6 +68,7 @@ class Gone:
 
     name = "process"
     enforced = frozenset({"cpu_ms"})
+    steers: frozenset[SteeringOp] = frozenset()
 
     async def prepare(
         self, *, ref: str, mode: str, pinned: str | None, on_progress: Callable[[str], None]
@@ -81,6 +82,10 @@ class Gone:
     async def cancel(self, _execution_id: str) -> bool:
         """Nothing runs."""
         return True
+
+    async def steer(self, execution_id: str, op: SteeringOp) -> None:
+        """Nothing here can stand still."""
+        raise NotImplementedError((execution_id, op))
 
     def measured(self, _execution_id: str) -> Measurement:
         """Nothing is known."""

@@ -26,7 +26,7 @@ CONTRACT = {
     "predicate": "checked regressed",
     "lease": "acquired released expired",
     "budget": "reserved settled voided breached topped_up",
-    "execution": "started succeeded failed cancelled duplicate orphaned memo_hit",
+    "execution": "started controlled succeeded failed cancelled duplicate orphaned memo_hit",
     "artifact": "produced consumed erased",
     "stream": "sealed",
     "segment": "sealed",

@@ -136,6 +136,12 @@ KINDS: dict[str, Members] = {
         "registry_snapshot": t.DIGEST,
         "image_digest": Maybe(t.OCI),
     },
+    "execution.controlled": {
+        **ATTEMPT,
+        "op": t.one_of("cancel", "pause", "resume", "set_budget"),
+        "budget": Maybe(t.VECTOR, shown=False),
+        **STOPPED,
+    },
     "execution.succeeded": {
         **ATTEMPT,
         "envelope": t.DIGEST,
@@ -225,6 +231,13 @@ LAWS: dict[str, dict[str, Any]] = {
         ]
     },
     "stream.sealed": {"oneOf": [{"required": list(ATTEMPT)}, {"properties": _ABSENT}]},
+    # A budget comes with `set_budget` and with nothing else.
+    "execution.controlled": {
+        "oneOf": [
+            {"required": ["budget"], "properties": {"op": {"const": "set_budget"}}},
+            {"properties": {"op": {"not": {"const": "set_budget"}}, "budget": False}},
+        ]
+    },
 }
 """What holds between the members of a kind."""
 
@@ -242,6 +255,19 @@ LAW_CASES: dict[str, list[dict[str, Any]]] = {
             "comment": "by is wrong, without an attempt",
             "remove": list(ATTEMPT),
             "change": {"by": ""},
+            "result": "invalid",
+        },
+    ],
+    "execution.controlled": [
+        {
+            "comment": "a budget is set",
+            "change": {"op": "set_budget", "budget": {"usd_micro": 0}},
+            "result": "valid",
+        },
+        {"comment": "set_budget without one", "change": {"op": "set_budget"}, "result": "invalid"},
+        {
+            "comment": "a budget with another operation",
+            "change": {"op": "pause", "budget": {"usd_micro": 0}},
             "result": "invalid",
         },
     ],

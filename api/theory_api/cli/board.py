@@ -61,6 +61,9 @@ def _about_step(kind: str, data: Mapping[str, Any], row: Row) -> str | None:
             row.status, row.attempt, row.note = "running", data["attempt"], ""
             again = f" (attempt {row.attempt})" if row.attempt > 1 else ""
             return f"{name}: started{again}, reserved {sentence(row.reserved)}"
+        case "execution.controlled":
+            row.note = data["op"].replace("_", " ")
+            return f"{name}: {row.note}, asked for by {data['by']}"
         case "transition.retried":
             row.status, row.note = "waiting", f"again after {data['error']['code']}"
             delay = data["delay_ms"] / 1000

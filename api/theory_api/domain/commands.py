@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from theory_api.domain.values import (
+    ControlOp,
     Fault,
     InputBytes,
     Lane,
@@ -158,6 +159,20 @@ class CancelPlan(Command):
 
     by: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlExecution(Command):
+    """Steer one attempt that runs: stop it, let it stand still or go on, allow it less."""
+
+    by: str
+    reason: str
+    execution_id: str
+    op: ControlOp
+    budget: Mapping[str, int] | None = None
+    """With `set_budget` and with nothing else: the most that the attempt may use, by dimension."""
+    able: tuple[str, ...] = ()
+    """Adapters of the owner that can have a run stand still; the owner's engine states them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

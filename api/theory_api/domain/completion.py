@@ -14,6 +14,7 @@ from theory_api.domain.state import Attempting, PlanState, TransitionState
 from theory_api.domain.values import Fault
 from theory_core import TheoryError
 
+_STOPPED = frozenset({"void", "cancelled", "orphaned"})
 _BLAMELESS = frozenset({"ERR_CANCELLED", "ERR_ORPHANED"})
 """Why work never started that may start the next time: it was stopped, or its owner died."""
 
@@ -60,7 +61,7 @@ def complete(state: PlanState, command: Complete) -> Decision:
         )
     breached = _book(draft, about, attempt, command)
     draft.emit(ev.LeaseReleased(**about))
-    _follow(draft, about, entry, command, breached=breached)
+    _follow(draft, about, attempt, command, breached=breached)
     if state.cancel is not None and not any(True for _ in draft.open_after()):
         by, reason = state.cancel
         draft.emit(ev.PlanCancelled(by=by, reason=reason))
@@ -183,10 +184,15 @@ def _book(draft: Draft, about: ev.About, attempt: Attempting, command: Complete)
 
 
 def _follow(
-    draft: Draft, about: ev.About, entry: TransitionState, command: Complete, *, breached: bool
+    draft: Draft, about: ev.About, attempt: Attempting, command: Complete, *, breached: bool
 ) -> None:
-    """What becomes of the transition, its dependents and the plan."""
+    """What becomes of the transition, its dependents and the plan.
+
+    Law: what somebody cancelled is not tried again, whether the plan goes on or not.
+    """
     state, name = draft.state, about["transition"]
+    entry = state.transitions[name]
+    cancelled = attempt.cancelled or state.cancel is not None
     error = command.error
     if command.outcome == "succeeded":
         error = _unmet_success(command)
@@ -197,10 +203,11 @@ def _follow(
             draft.emit(ev.TransitionSucceeded(**about))
             draft.ended.add(name)
     if error is not None:
-        if _cancelled(state, command):
-            reason = "the plan was cancelled"
+        if cancelled and command.outcome in _STOPPED:
+            what = "execution" if state.cancel is None else "plan"
+            reason = f"the {what} was cancelled"
             draft.end(ev.TransitionCancelled(**about, reason=reason), name)
-        elif _may_retry(state, entry, command, error) and not breached:
+        elif not (cancelled or breached) and _may_retry(state, entry, command, error):
             delay = retry_delay_ms(
                 state.rules, attempt=about["attempt"], execution_id=about["execution_id"]
             )
@@ -215,10 +222,6 @@ def _follow(
         draft.pause(f"{name} passed its hold; top up the budget and resume")
     elif breached:
         draft.halt("the plan is failing: a hold was breached")
-
-
-def _cancelled(state: PlanState, command: Complete) -> bool:
-    return state.cancel is not None and command.outcome in {"cancelled", "orphaned", "void"}
 
 
 def _unmet_success(command: Complete) -> Fault | None:
@@ -239,9 +242,7 @@ def _may_retry(state: PlanState, entry: TransitionState, command: Complete, erro
     Work that never started because it was stopped or its owner died, and work that was stopped
     while its plan goes on, does not count; what could not be started for its own sake does.
     """
-    if state.cancel is not None or state.failing is not None:
-        return False
-    if entry.attempt >= MAX_ATTEMPT:
+    if state.failing is not None or entry.attempt >= MAX_ATTEMPT:
         return False
     void = command.outcome == "void"
     if command.outcome == "cancelled" or (void and error.code in _BLAMELESS):

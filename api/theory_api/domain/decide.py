@@ -15,6 +15,7 @@ from theory_api.domain import commands as cmd
 from theory_api.domain import events as ev
 from theory_api.domain.admission import admit, refuse
 from theory_api.domain.completion import complete, orphan
+from theory_api.domain.control import control
 from theory_api.domain.decision import Decision, Draft, Stop
 from theory_api.domain.evolve import evolve
 from theory_api.domain.predicates import stale
@@ -41,16 +42,27 @@ def decide(state: PlanState, command: cmd.Command) -> Decision:
             return admit(state, command)
         case cmd.Refuse():
             return refuse(state, command)
-        case cmd.Complete():
-            return complete(state, command)
-        case cmd.Orphan():
-            return orphan(state, command)
+        case cmd.Complete() | cmd.Orphan() | cmd.ControlExecution():
+            return _attempt(state, command)
         case cmd.Conclude():
             return _conclude(state, command)
         case cmd.Enquire():
             return Decision()
         case _:
             return _operate(state, command)
+
+
+def _attempt(
+    state: PlanState, command: cmd.Complete | cmd.Orphan | cmd.ControlExecution
+) -> Decision:
+    """What happens to one attempt, whatever state its plan is in."""
+    match command:
+        case cmd.Complete():
+            return complete(state, command)
+        case cmd.Orphan():
+            return orphan(state, command)
+        case cmd.ControlExecution():
+            return control(state, command)
 
 
 def _operate(state: PlanState, command: cmd.Command) -> Decision:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -54,6 +54,16 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Steer:
+    """Have this execution stand still or go on, and use no more than this."""
+
+    execution_id: str
+    paused: bool
+    budget: Mapping[str, int]
+    """By dimension, where that is less than its hold."""
+
+
+@dataclass(frozen=True, slots=True)
 class Delay:
     """Do not propose this transition again before the delay has passed."""
 
@@ -61,7 +71,7 @@ class Delay:
     delay_ms: int
 
 
-Effect = Start | Stop | Delay
+Effect = Start | Stop | Steer | Delay
 
 
 @dataclass(frozen=True, slots=True)

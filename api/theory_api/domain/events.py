@@ -8,6 +8,7 @@ import msgspec
 
 from theory_api.domain.values import (
     Basis,
+    ControlOp,
     Counts,
     Fault,
     InputBytes,
@@ -177,7 +178,7 @@ class TransitionSkipped(Event, frozen=True, kw_only=True):
 
 
 class TransitionCancelled(Event, frozen=True, kw_only=True):
-    """It was stopped, or will never start, because the plan ends."""
+    """It was stopped, or will never start: its plan ends, or somebody cancelled its execution."""
 
     KIND = "transition.cancelled"
     transition: str
@@ -277,6 +278,16 @@ class ExecutionStarted(Attempt, frozen=True, kw_only=True):
     env_fingerprint: str
     registry_snapshot: str
     image_digest: str | None = None
+
+
+class ExecutionControlled(Attempt, frozen=True, kw_only=True):
+    """Somebody steers it: what was asked for is due from here on."""
+
+    KIND = "execution.controlled"
+    op: ControlOp
+    by: str
+    reason: str
+    budget: dict[str, int] | None = None
 
 
 class ExecutionSucceeded(Attempt, frozen=True, kw_only=True):

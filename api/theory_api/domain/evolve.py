@@ -108,6 +108,17 @@ def _started(state: PlanState, event: ev.ExecutionStarted) -> None:
     attempt.adapter = event.adapter
 
 
+def _controlled(state: PlanState, event: ev.ExecutionControlled) -> None:
+    attempt = state.open[event.execution_id]
+    match event.op:
+        case "cancel":
+            attempt.cancelled = True
+        case "set_budget":
+            attempt.budget |= event.budget or {}
+        case _:
+            attempt.paused = event.op == "pause"
+
+
 def _settled(state: PlanState, event: ev.BudgetSettled) -> None:
     state.reserved = subtract(state.reserved, event.hold)
     state.spent = add(state.spent, event.actual)
@@ -229,6 +240,7 @@ _APPLY: Final[dict[type[ev.Event], Callable[[PlanState, Any], None]]] = {
     ev.BudgetBreached: _breached,
     ev.BudgetToppedUp: _topped_up,
     ev.ExecutionStarted: _started,
+    ev.ExecutionControlled: _controlled,
     ev.ExecutionSucceeded: _ended("succeeded"),
     ev.ExecutionFailed: _ended("failed"),
     ev.ExecutionCancelled: _cancelled,

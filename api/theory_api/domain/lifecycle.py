@@ -61,13 +61,13 @@ _CLOSING: Final = {"plan.completed": "completed", "plan.failed": "failed"}
 PLAN: Final[Table] = {
     "absent": {"plan.created": "active"},
     "active": {
-        **_stay("active", (*_BEGINS, *_ANYWAY)),
+        **_stay("active", (*_BEGINS, *_ANYWAY, "execution.controlled")),
         "plan.paused": "paused",
         "plan.cancel_requested": "cancelling",
         **_CLOSING,
     },
     "paused": {
-        **_stay("paused", _ANYWAY),
+        **_stay("paused", (*_ANYWAY, "execution.controlled")),
         "plan.resumed": "active",
         "plan.cancel_requested": "cancelling",
         **_CLOSING,
@@ -92,7 +92,7 @@ TRANSITION: Final[Table] = {
         "transition.cancelled": "cancelled",
     },
     "applying": {
-        **_stay("applying", (*_BEGINS[1:], *_RUNS)),
+        **_stay("applying", (*_BEGINS[1:], "execution.controlled", *_RUNS)),
         "transition.succeeded": "succeeded",
         "transition.failed": "failed",
         "transition.cancelled": "cancelled",
@@ -122,6 +122,7 @@ ATTEMPT: Final[Table] = {
         "execution.started": "running",
     },
     "running": {
+        "execution.controlled": "running",
         "artifact.produced": "running",
         "execution.succeeded": "ended",
         "execution.failed": "ended",
@@ -196,6 +197,8 @@ def _require_attempt(
         raise _impossible(kind, f"execution {ident[:64]} is not the newest attempt")
     if kind != "predicate.checked" and event.attempt not in {None, entry.attempt}:
         raise _impossible(kind, f"attempt {event.attempt} is not attempt {entry.attempt}")
+    if attempt is not None and isinstance(event, ev.ExecutionControlled):
+        _require_control(state, event, attempt)
     if attempt is None or not kind.startswith("budget."):
         return
     if kind == "budget.reserved":
@@ -203,6 +206,23 @@ def _require_attempt(
             raise _impossible(kind, f"execution {ident[:64]} holds a budget already")
     elif event.hold != attempt.hold:
         raise _impossible(kind, f"execution {ident[:64]} held something else")
+
+
+def _require_control(state: PlanState, event: ev.ExecutionControlled, attempt: Attempting) -> None:
+    """Laws: nothing steers what is being stopped; each event changes something; budgets fall."""
+    budget = event.budget or {}
+    limited = dict.fromkeys(state.limit, 0) | attempt.allowed
+    lowered = [most < limited.get(name, most + 1) for name, most in budget.items()]
+    raised = any(most > limited.get(name, most) for name, most in budget.items())
+    changes = {
+        "cancel": True,
+        "pause": not attempt.paused,
+        "resume": attempt.paused,
+        "set_budget": any(lowered) and not raised,
+    }
+    if attempt.cancelled or not changes[event.op]:
+        what = f"execution {attempt.execution_id[:64]}"
+        raise _impossible(event.KIND, f"{event.op} changes nothing of {what}, or more than it may")
 
 
 def _impossible(kind: str, because: str) -> TheoryError:

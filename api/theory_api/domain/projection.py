@@ -153,6 +153,12 @@ def _execution(status: str) -> Callable[[Changes, int, str, Any], None]:
     return apply
 
 
+def _controlled(changes: Changes, _seq: int, _at: str, event: ev.ExecutionControlled) -> None:
+    standing = {"pause": "paused", "resume": "running"}.get(event.op)
+    if standing is not None:
+        changes.executions.setdefault(event.execution_id, {})["status"] = standing
+
+
 def _transition(status: str) -> Callable[[Changes, int, str, Any], None]:
     def apply(changes: Changes, _seq: int, _at: str, event: Any) -> None:  # noqa: ANN401
         row = changes.transitions.setdefault(event.transition, {})
@@ -197,6 +203,7 @@ _PROJECT: Final[Mapping[type[ev.Event], Callable[[Changes, int, str, Any], None]
     ev.BudgetVoided: _voided,
     ev.BudgetToppedUp: _topped_up,
     ev.ExecutionStarted: _execution("running"),
+    ev.ExecutionControlled: _controlled,
     ev.ExecutionSucceeded: _execution("succeeded"),
     ev.ExecutionFailed: _execution("failed"),
     ev.ExecutionCancelled: _execution("cancelled"),

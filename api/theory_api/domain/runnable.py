@@ -47,6 +47,10 @@ def _applies(state: PlanState, entry: TransitionState) -> str:
     attempt = state.open.get(entry.execution_id or "")
     if attempt is not None and attempt.ended == "orphaned":
         return f"attempt {entry.attempt} was told to stop, and nobody has confirmed that it has"
+    if attempt is not None and attempt.cancelled:
+        return f"attempt {entry.attempt} was cancelled, and is being stopped"
+    if attempt is not None and attempt.paused:
+        return f"attempt {entry.attempt} stands still until somebody resumes it"
     return f"attempt {entry.attempt} is running"
 
 

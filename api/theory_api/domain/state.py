@@ -37,6 +37,17 @@ class Attempting:
     """Whose admission it was: the writer with this epoch starts it, nobody else."""
     ended: str | None = None
     """`succeeded`, `failed`, `cancelled`, `orphaned` once its end is in the ledger."""
+    cancelled: bool = False
+    """Whether somebody wants it stopped and its transition never tried again."""
+    paused: bool = False
+    """Whether it is to stand still."""
+    budget: dict[str, int] = field(default_factory=dict)
+    """What it may use at most where that is less than its hold, or is not held."""
+
+    @property
+    def allowed(self) -> dict[str, int]:
+        """Usage beyond this stops it; the hold in the ledger stays what was reserved."""
+        return self.hold | self.budget
 
 
 @dataclass(slots=True)

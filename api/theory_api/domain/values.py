@@ -10,6 +10,8 @@ Mode = Literal["mock", "real"]
 Lane = Literal["build", "dev", "staging", "main"]
 Verdict3 = Literal["true", "false", "error"]
 Basis = Literal["measured", "reported", "hold"]
+ControlOp = Literal["cancel", "pause", "resume", "set_budget"]
+"""What a controller asks of a run (spec: run.v1)."""
 
 TERMINAL_PLAN = frozenset({"completed", "failed", "cancelled"})
 """Statuses after which a plan never changes."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 FrameSink = Callable[[Mapping[str, Any]], Awaitable[None]]
 """Receives each server frame of a run, validated, in order."""
+
+
+SteeringOp = Literal["pause", "resume"]
+"""What a run can be told while it goes on."""
 
 
 class Standing(StrEnum):
@@ -52,6 +56,10 @@ class Adapter(Protocol):
     def enforced(self) -> frozenset[str]:
         """Budget dimensions measured outside the processor; the others are only reported."""
 
+    @property
+    def steers(self) -> frozenset[SteeringOp]:
+        """What `steer` can tell a run here: both, or nothing."""
+
     async def prepare(
         self, *, ref: str, mode: str, pinned: str | None, on_progress: Callable[[str], None]
     ) -> None:
@@ -82,6 +90,14 @@ class Adapter(Protocol):
 
     async def cancel(self, execution_id: str) -> bool:
         """Stop the execution; True once nothing of it runs any more (5 s grace, then kill)."""
+
+    async def steer(self, execution_id: str, op: SteeringOp) -> None:
+        """Have a run stand still, or go on; idempotent, nothing for one that has ended.
+
+        Returns once its runtime was told. While it stands still its own time does, and every
+        deadline of this adapter; `measured` goes on. Raises `TheoryError`: `ERR_UNAVAILABLE` (not
+        now: not there yet, or out of reach; ask again), `ERR_CONFLICT` (not in `steers`).
+        """
 
     def measured(self, execution_id: str) -> Measurement:
         """What it used so far; final after `invoke` returned, until `release`."""

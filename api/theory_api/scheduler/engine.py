@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
-from theory_api.domain.commands import Command
+from theory_api.domain.commands import Command, ControlExecution
 from theory_api.domain.runnable import Blocked
 from theory_api.domain.state import PlanState
 from theory_api.ports.truth import IdempotencyRow, ReadModel, StoredEvent, TruthStore
@@ -149,6 +150,8 @@ class Engine:
         self, command: Command, *, idempotency: IdempotencyRow | None = None
     ) -> Answer:
         """Have a command judged; returns after its commit. Raises what `Writer.submit` raises."""
+        if isinstance(command, ControlExecution):
+            command = replace(command, able=self._able)
         return await self._ready()[0].submit(command, idempotency)
 
     async def wait(self, plan: str) -> str:
@@ -171,6 +174,11 @@ class Engine:
     def aside(self) -> Mapping[str, TheoryError]:
         """Plans whose ledger is not what was written, and why; their commands are refused."""
         return {} if self._writer is None else self._writer.plans.aside
+
+    @property
+    def _able(self) -> tuple[str, ...]:
+        """Adapters that can have a run stand still; what is decided on that is told to them."""
+        return tuple(name for name, one in sorted(self._context.adapters.items()) if one.steers)
 
     def _fault_of(self, plan: str) -> TheoryError | None:
         return self.aside.get(plan)

@@ -20,6 +20,7 @@ from theory_api.scheduler.order import Order
 from theory_api.scheduler.outcome import Note
 from theory_api.scheduler.patience import patiently
 from theory_api.scheduler.reckoning import Returned, reckon
+from theory_api.scheduler.reins import Reins, Steering
 from theory_api.scheduler.stopping import ask_to_stop, let_go, stop
 from theory_api.scheduler.trace import Trace
 from theory_core import TheoryError, error_envelope, loads_strict
@@ -31,8 +32,7 @@ log = structlog.get_logger(__name__)
 class _Run:
     """What is known while an attempt runs."""
 
-    halt: asyncio.Event
-    """Set when somebody wants it stopped."""
+    reins: Reins
     trace: Trace = field(default_factory=Trace)
     overrun: Fault | None = None
     """Why the scheduler itself stops it."""
@@ -40,15 +40,13 @@ class _Run:
     """The largest usage that the run's own frames stated."""
 
 
-async def execute(
-    context: Context, metering: Metering, job: Order, halt: asyncio.Event
-) -> Note | None:
-    """Run an attempt to its end, which `halt` brings about; its note is durable on return.
+async def execute(context: Context, metering: Metering, job: Order, reins: Reins) -> Note | None:
+    """Run an attempt to its end, which the halt of `reins` brings about; its note is durable then.
 
     A run that fails is a note with an error; this raises only what a store raises. None: it had to
     be stopped, and nobody confirms that nothing of it runs any more.
     """
-    run = _Run(halt)
+    run = _Run(reins)
     started = context.clock.monotonic()
     await context.intakes.open(
         job.execution_id,
@@ -130,10 +128,12 @@ async def _watched(
     frames on is a part of the run. What is to be stopped has `stop_grace_s` to return.
     """
     adapter = context.adapters[job.attempt.adapter]
-    patience = context.pace.stop_grace_s
-    with metering.watch(_judging(context, adapter, job, run), run.halt) as metered:
+    patience, halt = context.pace.stop_grace_s, run.reins.halt
+    steering = Steering(context, adapter, job.execution_id, run.reins, run.trace)
+    with metering.watch(_judging(context, adapter, job, run, steering), halt) as metered:
         invoked = asyncio.create_task(work)
-        halted = asyncio.create_task(run.halt.wait())
+        halted = asyncio.create_task(halt.wait())
+        steered = asyncio.create_task(steering.steer())
         try:
             await asyncio.wait({invoked, halted}, return_when=asyncio.FIRST_COMPLETED)
             if not invoked.done():
@@ -149,16 +149,21 @@ async def _watched(
             return invoked.result()
         finally:
             halted.cancel()
-            await let_go(context, (invoked,), patience)
+            await let_go(context, (steered, invoked), patience)
 
 
-def _judging(context: Context, adapter: Adapter, job: Order, run: _Run) -> Judge:
-    """Whether the run is to be stopped: for its usage, or for time that its adapter overlooks."""
+def _judging(
+    context: Context, adapter: Adapter, job: Order, run: _Run, steering: Steering
+) -> Judge:
+    """Whether the run is to be stopped: for its usage, or for time that its adapter overlooks.
+
+    Law: while it stands still its time does, and its usage is looked at as before.
+    """
     until = context.clock.monotonic() + job.timeout_s + context.pace.overtime_s
 
     def judge() -> bool:
-        _judge(job, run, adapter.measured(job.execution_id).usage)
-        if run.overrun is None and context.clock.monotonic() >= until:
+        _judge(job, run, larger(adapter.measured(job.execution_id).usage, run.stated))
+        if run.overrun is None and context.clock.monotonic() >= until + steering.stood_s:
             message = f"timed out: the adapter did not end it {context.pace.overtime_s:g} s later"
             run.overrun = Fault(code="ERR_TIMEOUT", message=message)
             run.trace.event("overtime")
@@ -214,13 +219,15 @@ def _judge(job: Order, run: _Run, usage: Mapping[str, int]) -> None:
 
     Law: running usage beyond the hold stops the execution.
     """
-    over = excess(job.attempt.hold, usage, job.limit)
+    allowed = job.attempt.hold | dict(run.reins.budget)
+    over = excess(allowed, usage, job.limit)
     if not over or run.overrun is not None:
         return
     name = next(iter(over))
-    hold = job.attempt.hold.get(name, 0)
-    message = f"budget exceeded: {name} passed the hold of {hold} while running"
-    detail: dict[str, str | int] = {"dimension": name, "hold": hold}
+    hold, told = allowed.get(name, 0), name in run.reins.budget
+    bound = "budget" if told else "hold"
+    message = f"budget exceeded: {name} passed the {bound} of {hold} while running"
+    detail: dict[str, str | int] = {"dimension": name, bound: hold}
     run.overrun = Fault(code="ERR_BUDGET_EXCEEDED", message=message, detail=detail)
     run.trace.event("overrun", dimension=name)
 

@@ -157,7 +157,7 @@ class Recovery:
 
     async def _complete(self, plan: str, note: Note) -> None:
         log.info("execution.recovered", execution_id=note.execution_id, outcome=note.outcome)
-        await self._runner.complete(plan, note)
+        await self._runner.closing.complete(plan, note)
 
     async def _tidy(self) -> None:
         """Remove what executions left that were settled but not cleaned up before a death.
@@ -173,10 +173,10 @@ class Recovery:
         noted = set(await context.scratch.names())
         for adapter in context.adapters.values():
             for name in sorted(set(await adapter.remembered()) - self._busy()):
-                await runner.release(name, adapter.name)
+                await runner.closing.release(name, adapter.name)
                 noted.discard(name)
         for name in sorted(noted - self._busy()):
-            await runner.release(name, None)
+            await runner.closing.release(name, None)
 
     def _busy(self) -> set[str]:
         return {*self._runner.running, *(name for _, name in self._left)}

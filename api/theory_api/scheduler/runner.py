@@ -10,23 +10,24 @@ from typing import Any
 import structlog
 
 from theory_api.domain import commands as cmd
-from theory_api.domain.decision import Delay, Start, Stop
+from theory_api.domain.decision import Delay, Start, Steer, Stop
 from theory_api.domain.runnable import Blocked
 from theory_api.domain.state import Attempting, PlanState
 from theory_api.scheduler.admitting import CAPACITY, Admissions, Desk
 from theory_api.scheduler.capacity import Capacity
+from theory_api.scheduler.closing import Closing
 from theory_api.scheduler.context import PASSING, Context
 from theory_api.scheduler.evaluation import evaluate
-from theory_api.scheduler.execution import execute, tell
+from theory_api.scheduler.execution import execute
 from theory_api.scheduler.gathering import Gathering
 from theory_api.scheduler.inputs import InputDocuments
 from theory_api.scheduler.metering import Metering
 from theory_api.scheduler.order import order
 from theory_api.scheduler.outcome import UNCALLED, Note, fault, unstarted
 from theory_api.scheduler.patience import patiently
-from theory_api.scheduler.proposing import Proposing
-from theory_api.scheduler.reaping import LONGEST_S, Reaper, abandon
-from theory_api.scheduler.watching import drop_stream, end_stream
+from theory_api.scheduler.reaping import Reaper, abandon
+from theory_api.scheduler.reins import Reins
+from theory_api.scheduler.watching import drop_stream
 from theory_api.scheduler.writer import Committed, Writer
 from theory_core import TheoryError
 
@@ -48,8 +49,9 @@ class Runner:
         self._desks: dict[str, Desk] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._running: set[str] = set()
-        self._halts: dict[str, asyncio.Event] = {}
-        self._reaper = Reaper(context, writer, self.complete)
+        self._reins: dict[str, Reins] = {}
+        self.closing = Closing(context, writer, self._unless_stopping)
+        self._reaper = Reaper(context, writer, self.closing.complete)
         self._stopping = False
         self._seats = (context.capacity or Capacity(context.pace.parallel)).join(
             self._running, self.touch
@@ -66,7 +68,6 @@ class Runner:
             touch=self.touch,
         )
         self._metering = Metering(context, self._spawn)
-        self._proposing = Proposing(context)
         self.failed: Callable[[BaseException], None] = lambda _error: None
         self.entitled: Callable[[], bool] = lambda: True
         self.overlooked: Callable[[PlanState, Attempting], None] = lambda _state, _attempt: None
@@ -83,6 +84,8 @@ class Runner:
                     self.begin(commit.state, name)
                 case Stop(execution_id=name):
                     self._halt(commit.state, name)
+                case Steer(execution_id=name) if name in self._running:
+                    self._reins_of(name).want(paused=effect.paused, budget=effect.budget)
                 case Delay(transition=name, delay_ms=delay):
                     self.delay(commit.plan, name, delay)
         if commit.state.terminal:
@@ -160,6 +163,12 @@ class Runner:
         task.add_done_callback(self._reap)
         return task
 
+    def _unless_stopping(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._stopping:
+            work.close()
+        else:
+            self._spawn(work)
+
     def _reap(self, task: asyncio.Task[Any]) -> None:
         """Law: nothing is swallowed; a task that failed stops the engine, loudly."""
         self._tasks.discard(task)
@@ -207,6 +216,8 @@ class Runner:
                 self.overlooked(state, attempt)
             elif name in doubtful and name not in self._running:
                 self.begin(state, name)
+            if name in self._running:
+                self._reins_of(name).follow(attempt)
         if state.cancel is not None:
             for name in sorted(self._running & state.open.keys()):
                 self._halt(state, name)
@@ -236,6 +247,8 @@ class Runner:
     def begin(self, state: PlanState, name: str, *, attached: bool = False) -> None:
         """Run an admitted execution in a task of its own; `attached`: it runs somewhere already."""
         self._running.add(name)
+        if attached:
+            self._reins_of(name).take_up(state.open[name])
         work = partial(self._execute, state, state.open[name], attached=attached)
         self._spawn(self._writer.plans.trusting(state.plan, work))
 
@@ -246,13 +259,13 @@ class Runner:
             if note is None:
                 self.reap(state.plan, attempt)
             else:
-                await self.complete(state.plan, note)
+                await self.closing.complete(state.plan, note)
         except BaseException:
             # Law: who watches is never left with a stream that nobody will end.
             drop_stream(self._context, attempt.execution_id)
             raise
         finally:
-            self._halts.pop(attempt.execution_id, None)
+            self._reins.pop(attempt.execution_id, None)
             self._admissions.free(attempt.execution_id)
 
     async def _run(self, state: PlanState, attempt: Attempting, *, attached: bool) -> Note | None:
@@ -260,7 +273,7 @@ class Runner:
 
         Law: what was stopped or given up before it was called is never called, and costs nothing.
         """
-        halt = self._halts.setdefault(attempt.execution_id, asyncio.Event())
+        reins = self._reins_of(attempt.execution_id)
         gather = partial(order, self._context, self._inputs, state, attempt)
         try:
             job = await patiently(self._context, gather)
@@ -270,9 +283,9 @@ class Runner:
             await self._still_ours(attempt)
             return await abandon(self._context, attempt, fault(error))
         await self._still_ours(attempt)
-        if halt.is_set() and not attached:
+        if reins.halt.is_set() and not attached:
             return unstarted(attempt.execution_id, UNCALLED)
-        return await execute(self._context, self._metering, job, halt)
+        return await execute(self._context, self._metering, job, reins)
 
     async def _still_ours(self, attempt: Attempting) -> None:
         """Wait until the shard is certainly held, or until this engine is stopped.
@@ -296,105 +309,15 @@ class Runner:
         until = self._context.clock.monotonic() + delay_ms / 1000
         self._desk(plan).delayed[transition] = until
 
-    async def complete(self, plan: str, note: Note) -> None:
-        """Propose a completion until it is decided, then clean up behind the execution."""
-        context, settling = self._context, None
-        conflict: TheoryError | None = None
-        while True:
-            try:
-                state = await self._writer.load(plan)
-                attempt = state.open.get(note.execution_id)
-                if attempt is None:
-                    # Law: a note outlives its commit; a state ahead of the store may fall back.
-                    if note.execution_id in (await self._writer.settled(plan)).open:
-                        continue
-                    break
-                if conflict is not None:
-                    raise conflict
-                settling = attempt
-                note, decided = await self._report(state, attempt, note)
-            except TheoryError as error:
-                again = error.code in PASSING | {"ERR_CONFLICT"} and error is not conflict
-                if self._writer.lost is not None or not again:
-                    raise
-                if error.code == "ERR_CONFLICT":
-                    # Law: a stale report is refused; another one of it was decided meanwhile.
-                    conflict, settling = error, None
-                else:
-                    await context.clock.sleep(context.pace.poll_s)
-                continue
-            if decided:
-                break
-        if settling is not None:
-            tell(note, settling)
-            await end_stream(context, note)
-        else:
-            drop_stream(context, note.execution_id)
-        await self._clean(note.execution_id, settling.adapter if settling else None)
-
-    async def _report(self, state: PlanState, attempt: Attempting, note: Note) -> tuple[Note, bool]:
-        """Have an outcome judged, with the answers of the success predicates and its proposals.
-
-        The outcome as it was reported, and whether that was decided; if not, the plan has moved on.
-        Law: nothing that a run proposes is looked at before the run itself is a success.
-        """
-        proposed = state.transitions[attempt.transition].proposed
-        verdicts = await evaluate(
-            proposed.success if note.outcome == "succeeded" else (),
-            state,
-            self._context.world,
-            self._context.artifacts,
-            at_seq=self._writer.committed(state.plan),
-            own=attempt.transition,
-            pending=note.outputs,
-            prefix=attempt.write_prefix,
-        )
-        proposals: tuple[cmd.Proposal, ...] = ()
-        if all(verdict.verdict == "true" for verdict in verdicts):
-            note, proposals = await self._proposing.judge(state, attempt, note)
-        answer = await self._writer.submit(note.command(state.plan, verdicts, proposals))
-        return note, not answer.stale
-
-    async def _clean(self, name: str, adapter: str | None) -> None:
-        """Clean up behind a settled execution; what cannot be removed now is tried again.
-
-        Law: what is settled is settled; a folder that does not go stops no scheduler, and takes no
-        place of an execution.
-        """
-        try:
-            await self.release(name, adapter)
-        except TheoryError as error:
-            if error.code not in PASSING:
-                raise
-            log.warning("execution.unreleased", execution_id=name, code=error.code)
-            if not self._stopping:
-                self._spawn(self._clean_later(name, adapter))
-
-    async def _clean_later(self, name: str, adapter: str | None) -> None:
-        pause = self._context.pace.poll_s
-        while True:
-            await self._context.clock.sleep(pause)
-            try:
-                await self.release(name, adapter)
-            except TheoryError as error:
-                if error.code not in PASSING:
-                    raise
-                pause = min(2 * pause, LONGEST_S)
-            else:
-                return
-
     @property
     def running(self) -> frozenset[str]:
         """Executions that have a task here, or are about to."""
         return frozenset(self._running | self._reaper.names)
 
-    async def release(self, name: str, adapter: str | None) -> None:
-        """Forget an execution that is settled."""
-        if adapter is not None:
-            await self._context.adapters[adapter].release(name)
-        await self._context.scratch.drop(name)
-
     def _halt(self, state: PlanState, name: str) -> None:
         """Have an execution stopped that runs here."""
         if name in state.open and name in self._running:
-            self._halts.setdefault(name, asyncio.Event()).set()
+            self._reins_of(name).halt.set()
+
+    def _reins_of(self, name: str) -> Reins:
+        return self._reins.setdefault(name, Reins())

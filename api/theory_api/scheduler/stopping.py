@@ -33,7 +33,7 @@ async def ask_to_stop(
     Not waited for any longer once `until` is done. A refusal of the adapter counts as no.
     """
     asking = asyncio.ensure_future(adapter.cancel(name))
-    asking.add_done_callback(_retrieved)
+    asking.add_done_callback(retrieved)
     try:
         await within(context, seconds, asking, until)
         return asking.done() and asking.result()
@@ -67,10 +67,10 @@ async def let_go(context: Context, tasks: Iterable[asyncio.Future[Any]], seconds
     waiting = set()
     for task in tasks:
         if task.done():
-            _retrieved(task)
+            retrieved(task)
         else:
             waiting.add(task)
-            task.add_done_callback(_retrieved)
+            task.add_done_callback(retrieved)
             task.cancel()
     if not waiting:
         return
@@ -81,7 +81,7 @@ async def let_go(context: Context, tasks: Iterable[asyncio.Future[Any]], seconds
         ended.cancel()
 
 
-def _retrieved(future: asyncio.Future[Any]) -> None:
+def retrieved(future: asyncio.Future[Any]) -> None:
     """Nobody waits for it any more."""
     if not future.cancelled():
         future.exception()

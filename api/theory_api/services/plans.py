@@ -1,4 +1,4 @@
-"""What people do with plans: apply a document, cancel, pause, resume, top up."""
+"""What people do with plans: apply a document, cancel, pause, resume, top up, steer a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from theory_api.domain.document import PlanDocument, read
 from theory_api.domain.planning import Planned, resolve
 from theory_api.domain.references import ATTACHMENTS, stand_in, substitute
 from theory_api.domain.registry import RegistrySnapshot
-from theory_api.domain.values import Output, Policy
+from theory_api.domain.values import ControlOp, Output, Policy
 from theory_api.ports.artifacts import ArtifactStore
 from theory_api.ports.registry import Snapshots
 from theory_api.ports.truth import IdempotencyRow
@@ -180,6 +180,27 @@ class PlanCommands:
     async def topup(self, plan: str, *, by: str, amount: Mapping[str, int]) -> Answer:
         """Raise limits; clears a breach, and a plan that waits for budget goes on."""
         return await self._engine.submit(cmd.TopUp(plan=plan, by=by, amount=amount))
+
+    async def control(
+        self,
+        plan: str,
+        execution_id: str,
+        op: ControlOp,
+        *,
+        by: str,
+        reason: str,
+        budget: Mapping[str, int] | None = None,
+        idempotency: IdempotencyRow | None = None,
+    ) -> Answer:
+        """Steer one execution of a plan (spec: run.v1, Control); no change for one that has ended.
+
+        Raises `TheoryError`: `ERR_CONFLICT` (its adapter cannot have it stand still; the budget
+        would rise), `ERR_PLAN_INVALID` (a budget without its operation, or the other way round).
+        """
+        command = cmd.ControlExecution(
+            plan=plan, by=by, reason=reason, execution_id=execution_id, op=op, budget=budget
+        )
+        return await self._engine.submit(command, idempotency=idempotency)
 
     def _guard_ci(self, document: PlanDocument) -> None:
         """Law: under CI nothing runs in mode real, and no adapter is asked."""

@@ -11,7 +11,7 @@ import pytest
 
 from theory_api.ports.intake import InputArtifact
 from theory_api.tests.transports import TRANSPORTS, Desk, short_folder
-from theory_core import canonicalize
+from theory_core import TheoryError, canonicalize
 
 Params = Mapping[str, Any]
 
@@ -182,3 +182,35 @@ async def test_what_was_released_is_forgotten(each: Desk) -> None:
     await each.adapter.release("x1")
     assert await each.adapter.remembered() == ()
     assert not each.adapter.measured("x1").usage
+
+
+LANES: Mapping[str, frozenset[str]] = {
+    "process": frozenset({"pause", "resume"}),
+    "local": frozenset({"pause", "resume"}),
+    "modal": frozenset({"pause", "resume"}),
+    "local-http": frozenset(),
+    "modal-http": frozenset(),
+}
+"""What each transport can tell a run that goes on."""
+
+
+async def test_a_run_stands_still_wherever_there_is_a_lane_to_tell_it(each: Desk) -> None:
+    assert each.adapter.steers == LANES[each.adapter.name]
+    pace = {"do": "paced", "count": 60, "pause_s": 0.02}
+    running = asyncio.create_task(each.run(pace))
+    await each.heard("Token")
+    if not each.adapter.steers:
+        with pytest.raises(TheoryError) as refused:
+            await each.adapter.steer("x1", "pause")
+        assert refused.value.code == "ERR_CONFLICT"
+    else:
+        await each.adapter.steer("x1", "pause")
+        await asyncio.sleep(0.5)
+        before = len(each.frames)
+        await asyncio.sleep(2)
+        assert len(each.frames) == before
+        await each.adapter.steer("x1", "resume")
+    assert (await running)["status"] == "success"
+    assert each.kinds().count("Token") == 60
+    if each.adapter.steers:
+        await each.adapter.steer("x1", "pause")

@@ -61,15 +61,16 @@ class Server:
         return httpx.AsyncClient(base_url=self.url, headers=self.headers, timeout=30)
 
 
-def settings(home: Path) -> Settings:
-    return configuration.read({"THEORY_LOG": "error"}, home=home)
+def settings(home: Path, **environment: str) -> Settings:
+    return configuration.read({"THEORY_LOG": "error"} | environment, home=home)
 
 
 @contextlib.asynccontextmanager
-async def served(home: Path) -> AsyncIterator[Server]:
+async def served(home: Path, **environment: str) -> AsyncIterator[Server]:
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    told = settings(home, **environment)
     task = asyncio.create_task(
-        serve(settings(home), port=0, on_ready=ready.set_result, environments=OwnInterpreter())
+        serve(told, port=0, on_ready=ready.set_result, environments=OwnInterpreter())
     )
     both: set[asyncio.Future[Any]] = {task, ready}
     await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)

@@ -12,6 +12,7 @@ from theory_api.web.artifacts import ArtifactController
 from theory_api.web.connection import App
 from theory_api.web.doors import Doors
 from theory_api.web.events import EventController, Frames
+from theory_api.web.executions import ExecutionController
 from theory_api.web.gate import Gate
 from theory_api.web.health import healthz, readyz
 from theory_api.web.openapi import config
@@ -32,6 +33,7 @@ def litestar(doors: Doors) -> Litestar:
         route_handlers=[
             PlanController,
             EventController,
+            ExecutionController,
             WatchController,
             ArtifactController,
             healthz,

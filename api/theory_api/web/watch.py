@@ -1,4 +1,4 @@
-"""A run as it happens: `theory.run.v1` for those who watch, one WebSocket each."""
+"""A run as it happens: `theory.run.v1` for those who watch and steer it, one WebSocket each."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any, Final, cast
 from litestar import Controller, WebSocket, websocket
 from litestar.params import FromPath
 
+from theory_api.scheduler.answer import Answer
 from theory_api.web.connection import Message, Scope, Send
 from theory_api.web.doors import Doors, InjectedDoors
 from theory_api.web.events import GOING, TOO_SLOW, closed
 from theory_api.web.plans import owned
 from theory_api.web.problem import refuse, report
 from theory_api.web.timely import Timely
-from theory_core import RUN_SUBPROTOCOL, RunProtocol, TheoryError
+from theory_core import ERROR_CODES, RUN_SUBPROTOCOL, RunProtocol, TheoryError
 
 OPEN_S: Final = 10.0
 """How long a connection may be silent at its beginning."""
@@ -23,6 +24,9 @@ NORMAL: Final = 1000
 PROTOCOL: Final = 1002
 BINARY: Final = 1003
 INVALID: Final = 1008
+
+REFUSED: Final = frozenset({"ERR_CONFLICT", "ERR_PLAN_INVALID", "ERR_NOT_FOUND"})
+"""What no repetition of a control would change."""
 
 
 class WatchController(Controller):
@@ -40,7 +44,11 @@ class WatchController(Controller):
         execution_id: FromPath[str],
         doors: InjectedDoors,
     ) -> None:
-        """Ack, the run's frames from `resume_from` on, its stored envelope, close code 1000."""
+        """Ack, the run's frames from `resume_from` on, its stored envelope, close code 1000.
+
+        A controller's `Control` is judged by the plan's owner; one that is refused closes the
+        connection with 1008, its code first in the reason.
+        """
         try:
             path = owned(doors, tenant, plan)
             state = await doors.watching.state(path, execution_id)
@@ -57,7 +65,11 @@ class WatchController(Controller):
 
 
 class _Watcher:
-    """One connection. Law: what it does, or does not do, changes nothing for the run."""
+    """One connection. Law: but for what a controller says, it changes nothing for the run.
+
+    What is heard and what is sent wait for different things, so that no frame that nobody reads
+    holds up a control.
+    """
 
     def __init__(
         self, socket: WebSocket[Any, Any, Any], doors: Doors, plan: str, execution_id: str
@@ -67,6 +79,7 @@ class _Watcher:
         self._plan = plan
         self._execution_id = execution_id
         self._protocol = RunProtocol("server")
+        self._asked: asyncio.Task[Answer] | None = None
 
     async def serve(self, state: str) -> tuple[int, str]:
         """From the first frame to the close code, and why."""
@@ -79,8 +92,8 @@ class _Watcher:
             return _code(error), error.message
         if opening is None:
             return GOING, ""
-        if opening["role"] != "observer":
-            return INVALID, "a run is watched here by the role observer; plans start and stop runs"
+        if opening["role"] == "client":
+            return INVALID, "a run is watched and controlled here; only plans start runs"
         if opening["execution_id"] != self._execution_id:
             return INVALID, "RunOpen names another execution than the address"
         sending = asyncio.create_task(self._send(state, opening.get("resume_from", 0)))
@@ -92,6 +105,9 @@ class _Watcher:
             for task in (sending, hearing):
                 task.cancel()
             await asyncio.gather(sending, hearing, return_exceptions=True)
+            if self._asked is not None:
+                # What was said is heard to the end, whatever became of the connection.
+                await asyncio.gather(self._asked, return_exceptions=True)
 
     async def _send(self, state: str, after: int) -> tuple[int, str]:
         ack = {"execution_id": self._execution_id, "state": state}
@@ -113,13 +129,32 @@ class _Watcher:
         return NORMAL, ""
 
     async def _hear(self) -> tuple[int, str]:
-        """Wait for the client to leave; whatever an observer says is out of order."""
-        try:
-            while await self._receive() is not None:
-                continue
-        except TheoryError as error:
-            return _code(error), error.message
-        return GOING, ""
+        """Have controls judged as they come, until one is refused or the client leaves."""
+        while True:
+            try:
+                content = await self._receive()
+            except TheoryError as error:
+                return _code(error), error.message
+            if content is None:
+                return GOING, ""
+            try:
+                await self._control(content)
+            except TheoryError as error:
+                return _refusal(error), f"{error.code}: {error.message}"
+
+    async def _control(self, content: dict[str, Any]) -> None:
+        """Hand one `Control` to the plan's owner; raises what refuses it."""
+        self._asked = asyncio.create_task(
+            self._doors.plans.control(
+                self._plan,
+                self._execution_id,
+                content["op"],
+                by=self._doors.principal,
+                reason="over the control lane",
+                budget=content.get("budget"),
+            )
+        )
+        await asyncio.shield(self._asked)
 
     async def _receive(self) -> dict[str, Any] | None:
         """The content of the next frame; None for a client that left."""
@@ -136,6 +171,15 @@ class _Watcher:
 
 def _text(frame: bytes) -> Message:
     return {"type": "websocket.send", "text": frame.decode()}
+
+
+def _refusal(error: TheoryError) -> int:
+    """The close code that answers a control: try again later, or never like this."""
+    if error.code in REFUSED:
+        return INVALID
+    if not ERROR_CODES[error.code].retryable:
+        report(error)
+    return GOING
 
 
 def _code(error: TheoryError) -> int:

@@ -21,6 +21,7 @@ from theory_api.adapters.docker.sandbox import (
     create_request,
 )
 from theory_api.adapters.docker.warm import Kind, Lent, Pool
+from theory_api.adapters.run_v1.allowance import Allowance
 from theory_api.adapters.run_v1.calling import coded
 from theory_api.adapters.run_v1.gateway import Gateway, GatewayServer
 from theory_api.adapters.run_v1.places import Places
@@ -44,6 +45,8 @@ class Live:
     door: Gateway | None = None
     hidden: tuple[str, ...] = ()
     connected: bool = False
+    allowance: Allowance | None = None
+    """Its time, once its container may be spoken with."""
     halt: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once it is cancelled."""
     told: bool = False

@@ -19,12 +19,13 @@ from theory_api.adapters.docker.remains import Remains
 from theory_api.adapters.docker.sandbox import INSIDE, limits
 from theory_api.adapters.docker.warm import Kind, pool
 from theory_api.adapters.run_v1 import calling
+from theory_api.adapters.run_v1.allowance import STEERS, Allowance, steer
 from theory_api.adapters.run_v1.calling import coded, failed
 from theory_api.adapters.run_v1.client import RunClient, dial_socket, send_control
 from theory_api.adapters.run_v1.gateway import UPLOAD_URL, Gateway
 from theory_api.adapters.run_v1.health import HealthPace
 from theory_api.adapters.run_v1.places import Places, home_name, runtime_root
-from theory_api.ports.adapter import FrameSink, Measurement, Standing
+from theory_api.ports.adapter import FrameSink, Measurement, Standing, SteeringOp
 from theory_api.ports.intake import Intakes
 from theory_api.ports.registry import Snapshots
 from theory_core import TheoryError
@@ -105,6 +106,11 @@ class LocalWsAdapter:
     def enforced(self) -> frozenset[str]:
         """What the kernel and a clock count."""
         return frozenset({"cpu_ms", "latency_ms"})
+
+    @property
+    def steers(self) -> frozenset[SteeringOp]:
+        """What every runtime can be told."""
+        return STEERS
 
     async def prepare(
         self,
@@ -193,7 +199,8 @@ class LocalWsAdapter:
             await calling.permitted(self._may_start, live.halt.is_set)
             if live.lent is None:
                 await container.start()
-            async with asyncio.timeout(limit_s):
+            live.allowance = Allowance(limit_s)
+            async with live.allowance:
                 return await self._converse(live, container, call)
         except TimeoutError as error:
             live.tail = await container.tail(live.hidden)
@@ -281,6 +288,17 @@ class LocalWsAdapter:
             ended = asyncio.ensure_future(live.ended.wait())
             await asyncio.wait({ended}, timeout=self._pace.confirm_s)
             ended.cancel()
+
+    async def steer(self, execution_id: str, op: SteeringOp) -> None:
+        """Tell the container's runtime; see `theory_api.ports.adapter.Adapter`."""
+        live = self._live.get(execution_id)
+        if live is None or live.ended.is_set():
+            return
+        container, allowance, door = live.container, live.allowance, live.door
+        if not live.connected or container is None or allowance is None or door is None:
+            raise coded("ERR_UNAVAILABLE", "the run is not there yet")
+        socket, moving = container.run_socket, (allowance, door)
+        await steer(socket, execution_id, op, within_s=self._pace.control_s, moving=moving)
 
     def measured(self, execution_id: str) -> Measurement:
         """Processor time, time and image of an execution; empty for one that never started here."""

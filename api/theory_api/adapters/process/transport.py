@@ -17,12 +17,13 @@ from theory_api.adapters.process.environment import Environments
 from theory_api.adapters.process.resolver import Resolver
 from theory_api.adapters.process.supervisor import CONFIRM_S, Supervisor
 from theory_api.adapters.run_v1 import calling
+from theory_api.adapters.run_v1.allowance import STEERS, Allowance, steer
 from theory_api.adapters.run_v1.calling import coded, failed
 from theory_api.adapters.run_v1.client import RunClient, dial_socket, send_control
 from theory_api.adapters.run_v1.gateway import UPLOAD_URL, Gateway, GatewayServer
 from theory_api.adapters.run_v1.health import HealthPace, await_healthy
 from theory_api.adapters.run_v1.places import Place, Places, runtime_root
-from theory_api.ports.adapter import FrameSink, Measurement, Standing
+from theory_api.ports.adapter import FrameSink, Measurement, Standing, SteeringOp
 from theory_api.ports.intake import Intakes
 from theory_core import TheoryError
 
@@ -60,7 +61,8 @@ class _Live:
     place: Place
     supervisor: Supervisor | None = None
     door: Gateway | None = None
-    connected: bool = False
+    allowance: Allowance | None = None
+    """Its time, once it is spoken with."""
     cancelled: bool = False
     gone: bool = True
     """Whether nothing of it runs any more, once it ended."""
@@ -108,6 +110,11 @@ class ProcessWsAdapter:
     def enforced(self) -> frozenset[str]:
         """Processor time of the process tree, and time."""
         return frozenset({"cpu_ms", "latency_ms"})
+
+    @property
+    def steers(self) -> frozenset[SteeringOp]:
+        """What every runtime can be told."""
+        return STEERS
 
     async def prepare(
         self,
@@ -204,9 +211,9 @@ class ProcessWsAdapter:
             await await_healthy(
                 transport, ended=asyncio.shield(supervisor.exited), pace=self._pace.health
             )
-            live.connected = True
             client = RunClient(dial_socket(live.place.run_socket), name)
-            async with asyncio.timeout(timeout_s + self._pace.overtime_s):
+            live.allowance = Allowance(timeout_s + self._pace.overtime_s)
+            async with live.allowance:
                 return await client.run(
                     request, on_frame=on_frame, expected_oci=request.get("expected_oci")
                 )
@@ -252,7 +259,7 @@ class ProcessWsAdapter:
 
     async def _ask_to_stop(self, live: _Live, execution_id: str) -> None:
         until = time.monotonic() + self._pace.stop_s
-        if live.connected:
+        if live.allowance is not None:
             try:
                 async with asyncio.timeout(self._pace.control_s):
                     await send_control(live.place.run_socket, execution_id, "cancel")
@@ -273,6 +280,16 @@ class ProcessWsAdapter:
             ended = asyncio.ensure_future(live.ended.wait())
             await asyncio.wait({ended}, timeout=2 * CONFIRM_S)
             ended.cancel()
+
+    async def steer(self, execution_id: str, op: SteeringOp) -> None:
+        """Tell the child's runtime; see `theory_api.ports.adapter.Adapter`."""
+        live = self._live.get(execution_id)
+        if live is None or live.ended.is_set():
+            return
+        if live.allowance is None or live.door is None:
+            raise coded("ERR_UNAVAILABLE", "the run is not there yet")
+        socket, moving = live.place.run_socket, (live.allowance, live.door)
+        await steer(socket, execution_id, op, within_s=self._pace.control_s, moving=moving)
 
     def measured(self, execution_id: str) -> Measurement:
         """Processor time and time of an execution; empty for one that never started here."""

@@ -36,6 +36,7 @@ class Door:
 
     base: str = field(repr=False)
     """Its URL, without a slash at the end."""
+    gateway: Gateway = field(repr=False)
 
     @property
     def url(self) -> str:
@@ -97,7 +98,7 @@ class Doors:
         """A new door to a gateway, with 256 bits that nobody can guess in its URL."""
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         self._gateways[_key(token)] = gateway
-        return Door(f"{self._base}/{token}")
+        return Door(f"{self._base}/{token}", gateway)
 
     def shut(self, door: Door) -> None:
         """Close a door, and stop what is on its way through it; idempotent."""

@@ -38,8 +38,9 @@ _PRIVATE: Final = 0o600
 class Gateway:
     """The ASGI application; it knows one execution and forwards to its intake.
 
-    It takes nothing more `expires_in_s` after it was made, and after `shut` the receipt alone; what
-    is on its way then is refused. One object has at most `max_bytes`.
+    It takes nothing more `expires_in_s` after it was made, not counting what it stood still, and
+    after `shut` the receipt alone; what is on its way then is refused. One object has at most
+    `max_bytes`.
     """
 
     def __init__(
@@ -56,7 +57,15 @@ class Gateway:
         self._max_bytes = max_bytes
         self._clock = clock
         self._until = clock() + expires_in_s
+        self._left: float | None = None
         self._shut = False
+
+    def stand_still(self, *, still: bool) -> None:
+        """Let no time pass, or let it go on; idempotent."""
+        if still and self._left is None:
+            self._left, self._until = self._until - self._clock(), math.inf
+        elif not still and self._left is not None:
+            self._until, self._left = self._clock() + self._left, None
 
     def shut(self) -> None:
         """Take nothing more but the receipt: the run was cancelled; idempotent."""

@@ -13,14 +13,16 @@ import httpx
 import structlog
 
 from theory_api.adapters.run_v1 import calling
+from theory_api.adapters.run_v1.allowance import STEERS, Allowance, steer
 from theory_api.adapters.run_v1.calling import coded, failed
 from theory_api.adapters.run_v1.client import RunClient
+from theory_api.adapters.run_v1.doors import Door
 from theory_api.adapters.run_v1.endpoint import Endpoint, Endpoints
 from theory_api.adapters.run_v1.health import HealthPace, await_healthy
 from theory_api.adapters.run_v1.lookout import OVER, look, stop
 from theory_api.adapters.run_v1.marks import Marks
 from theory_api.adapters.run_v1.uploads import Uploads
-from theory_api.ports.adapter import FrameSink, Measurement, Standing
+from theory_api.ports.adapter import FrameSink, Measurement, Standing, SteeringOp
 from theory_core import TheoryError
 
 log = structlog.get_logger(__name__)
@@ -53,6 +55,8 @@ class RemotePace:
     health: HealthPace = field(default_factory=HealthPace)
     overtime_s: float = 15.0
     """After the run's own timeout, until the adapter ends what did not end itself."""
+    control_s: float = 10.0
+    """For a `Control` to be delivered, over a way that may be long."""
     stop_s: float = 12.0
     """For a run to be stopped and its result told: the runtime's grace, and two ways."""
 
@@ -68,6 +72,9 @@ class _Live:
     until: float | None = None
     asked: bool = False
     """Whether the server may have been told of it."""
+    door: Door | None = None
+    allowance: Allowance | None = None
+    """Its time, once its server may have been told of it."""
     halt: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once it is to be stopped."""
     gone: bool = True
@@ -123,6 +130,11 @@ class RemoteAdapter:
     def enforced(self) -> frozenset[str]:
         """Time alone: whose processor time it was, the place that it runs in has to say."""
         return frozenset({"latency_ms"})
+
+    @property
+    def steers(self) -> frozenset[SteeringOp]:
+        """What a runtime can be told; over a way that has no control lane, nothing."""
+        return STEERS if self._speech is websocket else frozenset()
 
     async def prepare(
         self, *, ref: str, mode: str, pinned: str | None, on_progress: Callable[[str], None]
@@ -184,6 +196,7 @@ class RemoteAdapter:
                 expected_oci=expected_oci,
                 upload={"url": door.url, "headers": {}},
             )
+            live.door = door
             await self._healthy(live, endpoint, expected_oci)
             if live.halt.is_set():
                 raise coded("ERR_CANCELLED")
@@ -206,8 +219,9 @@ class RemoteAdapter:
     async def _converse(self, live: _Live, call: Call, limit_s: float) -> Mapping[str, Any]:
         """Speak up to the result. Law: what did not end by itself is ended before it is told."""
         live.asked, live.gone, told = True, False, False
+        live.allowance = Allowance(limit_s)
         try:
-            async with asyncio.timeout(limit_s):
+            async with live.allowance:
                 envelope = await self._speech(call)
                 # A server that could not end it says so, and then nobody else has ended it.
                 told = envelope.get("error", {}).get("code") != "ERR_ORPHANED"
@@ -265,6 +279,20 @@ class RemoteAdapter:
                 # under today's settings says nothing of it.
                 return None
             raise
+
+    async def steer(self, execution_id: str, op: SteeringOp) -> None:
+        """Tell the run's server; see `theory_api.ports.adapter.Adapter`."""
+        if op not in self.steers:
+            raise coded("ERR_CONFLICT", f"a run cannot be told to {op} over {self.name}")
+        live = self._live.get(execution_id)
+        if live is None or live.ended.is_set():
+            return
+        if live.allowance is None or live.door is None:
+            raise coded("ERR_UNAVAILABLE", "the run is not there yet")
+        there = await self._endpoints.of(live.ref, live.mode, where=live.where)
+        moving = (live.allowance, live.door.gateway)
+        within_s = self._pace.control_s
+        await steer(there.dial(), execution_id, op, within_s=within_s, moving=moving)
 
     def measured(self, execution_id: str) -> Measurement:
         """Time since the invocation; empty for one that never started here."""

@@ -18,7 +18,16 @@ from theory_api.domain.decide import decide
 from theory_api.domain.decision import Decision
 from theory_api.domain.evolve import evolve
 from theory_api.domain.state import PlanState
-from theory_api.domain.values import Fault, Output, Policy, Predicate, Retry, SelectorSpec, Verdict
+from theory_api.domain.values import (
+    ControlOp,
+    Fault,
+    Output,
+    Policy,
+    Predicate,
+    Retry,
+    SelectorSpec,
+    Verdict,
+)
 from theory_core import EVENT_VERSION, canonicalize, digest, execution_id
 
 PLAN = "/world/acme/p1"
@@ -174,6 +183,19 @@ class Book:
         decision = self.do(command)
         assert decision.events, f"{name} was not admitted"
         return command.execution_id
+
+    def control(self, ident: str, op: ControlOp, **fields: Any) -> cmd.ControlExecution:
+        """The command that steers an attempt; its adapter can have it stand still."""
+        defaults: dict[str, Any] = {
+            "plan": PLAN,
+            "by": "me",
+            "reason": "seen enough",
+            "execution_id": ident,
+            "op": op,
+            "budget": {"usd_micro": 3} if op == "set_budget" else None,
+            "able": ("process",),
+        }
+        return cmd.ControlExecution(**(defaults | fields))
 
     def completion(
         self,

@@ -9,11 +9,19 @@ from hypothesis import strategies as st
 
 from theory_api.domain import commands as cmd
 from theory_api.domain.tests.book import BROKE, PLAN, PREFIX, Book, policy, proposal
-from theory_api.domain.values import Fault, Policy, SelectorSpec
+from theory_api.domain.values import ControlOp, Fault, Policy, SelectorSpec
 
 NAMES = "abcde"
 PATHS = ("/artifacts/s/", "/artifacts/s/one", "/artifacts/s/one/", "/artifacts/t/")
 ENDS = ("succeeded", "failed", "cancelled", "orphaned", "void")
+OPS: Mapping[str, ControlOp] = {
+    "succeeded": "pause",
+    "failed": "resume",
+    "cancelled": "cancel",
+    "orphaned": "set_budget",
+    "void": "set_budget",
+}
+"""What a control asks for, by the end that is drawn with it."""
 FATAL = Fault(code="ERR_INPUTS", message="never again")
 
 asks = st.dictionaries(st.sampled_from(["usd_micro", "tokens"]), st.integers(0, 12), max_size=2)
@@ -64,6 +72,10 @@ def command(  # noqa: PLR0911 - one of each
             if verb == "orphan":
                 return cmd.Orphan(plan=PLAN, execution_id=ident, error=BROKE)
             return book.completion(ident, end, amounts)
+        case "control":
+            ident = entry.execution_id or book.admission(name).execution_id
+            op = OPS[end]
+            return book.control(ident, op, budget=amounts if op == "set_budget" else None)
         case "topup":
             return cmd.TopUp(plan=PLAN, by="me", amount=amounts)
         case "pause":

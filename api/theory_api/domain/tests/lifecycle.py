@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from theory_api.domain import commands as cmd
 from theory_api.domain.tests.book import BROKE, PLAN, Book, creation, policy, proposal
+from theory_api.domain.values import ControlOp
 
 Asking = Callable[[Book], cmd.Command]
 
@@ -25,6 +26,20 @@ def running() -> Book:
     """An attempt of `a` runs."""
     book = active()
     book.admit("a")
+    return book
+
+
+def held() -> Book:
+    """Somebody has the attempt of `a` stand still."""
+    book = running()
+    book.do(_control("pause")(book))
+    return book
+
+
+def stopping() -> Book:
+    """Somebody cancelled the attempt of `a`, which has not stopped yet."""
+    book = running()
+    book.do(_control("cancel")(book))
     return book
 
 
@@ -111,8 +126,8 @@ def failed() -> Book:
 SETTINGS: Mapping[str, Callable[[], Book]] = {
     setting.__name__: setting
     for setting in (
-        *(absent, active, running, orphaned, retrying, paused, paused_running, breached),
-        *(failing, cancelling, cancelled, ended, completed, failed),
+        *(absent, active, running, held, stopping, orphaned, retrying, paused, paused_running),
+        *(breached, failing, cancelling, cancelled, ended, completed, failed),
     )
 }
 """The states in which commands are tried: each status of a plan, and each way to be in it."""
@@ -137,6 +152,11 @@ def _refuse(book: Book) -> cmd.Command:
     return cmd.Refuse(plan=PLAN, transition="a", attempt=attempt, error=BROKE)
 
 
+def _control(op: ControlOp) -> Asking:
+    ident = active().admission("a").execution_id
+    return lambda book: book.control(ident, op)
+
+
 COMMANDS: Mapping[str, Asking] = {
     "create": lambda _: creation(proposal("a"), document="b3:" + "1" * 64),
     "propose": lambda _: cmd.ProposeTransition(plan=PLAN, by="me", proposal=proposal("c")),
@@ -150,6 +170,10 @@ COMMANDS: Mapping[str, Asking] = {
     "pause": lambda _: cmd.PausePlan(plan=PLAN, by="me", reason="wait"),
     "resume": lambda _: cmd.ResumePlan(plan=PLAN, by="me", reason="go on"),
     "topup": lambda _: cmd.TopUp(plan=PLAN, by="me", amount={"usd_micro": 1}),
+    "cancel run": _control("cancel"),
+    "pause run": _control("pause"),
+    "resume run": _control("resume"),
+    "lower run": _control("set_budget"),
 }
 """Every command, about the transition `a` and its first attempt where it is about one."""
 
@@ -159,7 +183,9 @@ _LATE = "budget.settled lease.released transition.retried"
 _REFUSED = "transition.refused transition.skipped"
 _STOPPED = "plan.cancel_requested transition.cancelled transition.cancelled plan.cancelled"
 _REQUESTED = "plan.cancel_requested transition.cancelled"
-_OVER = {
+_STEERED = dict.fromkeys(("cancel run", "pause run", "lower run"), "execution.controlled")
+_UNSTEERED = dict.fromkeys(("cancel run", "pause run", "resume run", "lower run"), "")
+_OVER = _UNSTEERED | {
     "create": "ERR_CONFLICT",
     "propose": "ERR_CONFLICT",
     "admit": "",
@@ -179,7 +205,9 @@ _OPEN = _OVER | {
     "resume": "",
     "topup": "budget.topped_up",
 }
-_BUSY = _OPEN | {"complete": _SETTLED, "orphan": "execution.orphaned", "cancel": _REQUESTED}
+_BUSY = (
+    _OPEN | _STEERED | {"complete": _SETTLED, "orphan": "execution.orphaned", "cancel": _REQUESTED}
+)
 
 TABLE: Mapping[str, Mapping[str, str]] = {
     "absent": dict.fromkeys(COMMANDS, "ERR_NOT_FOUND")
@@ -187,7 +215,9 @@ TABLE: Mapping[str, Mapping[str, str]] = {
     "active": _OPEN
     | {"admit": _ADMITTED, "refuse": _REFUSED, "complete": "ERR_CONFLICT", "cancel": _STOPPED},
     "running": _BUSY,
-    "orphaned": _BUSY | {"complete": _LATE, "orphan": ""},
+    "held": _BUSY | {"pause run": "", "resume run": "execution.controlled"},
+    "stopping": _BUSY | _UNSTEERED,
+    "orphaned": _BUSY | _UNSTEERED | {"complete": _LATE, "orphan": ""},
     "retrying": _OPEN | {"admit": _ADMITTED, "refuse": _REFUSED, "cancel": _STOPPED},
     "paused": _OPEN
     | {"refuse": _REFUSED, "complete": "ERR_CONFLICT", "cancel": _STOPPED}
@@ -196,6 +226,7 @@ TABLE: Mapping[str, Mapping[str, str]] = {
     "breached": _OPEN | {"refuse": _REFUSED, "complete": "ERR_CONFLICT", "cancel": _STOPPED},
     "failing": _BUSY | {"propose": "ERR_CONFLICT", "cancel": "plan.cancel_requested"},
     "cancelling": _BUSY
+    | _UNSTEERED
     | {"propose": "ERR_CONFLICT", "complete": f"{_SETTLED} plan.cancelled"}
     | {"cancel": "", "pause": ""},
     "cancelled": _OVER | {"complete": "ERR_CONFLICT", "cancel": ""},

@@ -13,6 +13,7 @@ class Step:
     status: str = "pending"
     tries: int = 0
     lost: bool = False
+    unwanted: bool = False
 
 
 @dataclass
@@ -94,13 +95,18 @@ class Model:
         if self.status == "cancelling" and not self.open():
             self.status = "cancelled"
 
+    def stop(self, name: str) -> None:
+        step = self.steps[name]
+        running = step.status == "applying" and not step.lost
+        step.unwanted |= running and self.status != "cancelling"
+
     def orphan(self, name: str) -> None:
         self.steps[name].lost = self.steps[name].status == "applying"
 
     def settle(self, name: str, how: str, *, again: bool) -> None:
         if how == "succeeded":
             self.end(name, "succeeded")
-        elif self.status == "cancelling":
+        elif self.status == "cancelling" or self.steps[name].unwanted:
             self.end(name, "failed" if how == "failed" else "cancelled")
         elif again and not self.doomed:
             self.steps[name].status = "pending"

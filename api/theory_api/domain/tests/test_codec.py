@@ -89,6 +89,8 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "Fault": fault,
     "Fault | None": maybe(fault),
     "Mapping[str, int]": vector,
+    "Mapping[str, int] | None": maybe(vector),
+    "ControlOp": st.sampled_from(["cancel", "pause", "resume", "set_budget"]),
     "tuple[str, ...]": many(text),
     "tuple[Predicate, ...]": many(predicate),
     "tuple[Proposal, ...]": many(proposal),

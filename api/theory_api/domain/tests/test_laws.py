@@ -15,9 +15,9 @@ from theory_api.domain.tests.ledgers import ENDS, NAMES, command, policies, prop
 from theory_api.domain.values import TERMINAL_PLAN
 from theory_core import TheoryError
 
-OFTEN = ("admit", "complete")
+OFTEN = ("admit", "complete", "control")
 SELDOM = ("orphan", "refuse", "topup", "pause", "resume", "cancel", "conclude")
-VERBS = (*OFTEN, *OFTEN, *OFTEN, *SELDOM)
+VERBS = (*OFTEN, *OFTEN[:2], *OFTEN, *SELDOM)
 
 steps = st.tuples(st.sampled_from(VERBS), st.sampled_from(NAMES), st.sampled_from(ENDS), usages)
 limits = st.fixed_dictionaries(

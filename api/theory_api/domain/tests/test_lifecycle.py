@@ -232,7 +232,10 @@ AGAIN = {
 @pytest.mark.parametrize("how", ["succeeded", "failed", "cancelled", "orphaned", "void"])
 def test_an_event_that_is_there_twice_is_refused(how: str) -> None:
     book = Book(proposal("a"), proposal("b", "a"))
-    book.finish(book.admit("a"), how)
+    ident = book.admit("a")
+    for op in ("pause", "resume", "set_budget", "cancel"):
+        book.do(book.control(ident, op))
+    book.finish(ident, how)
     book.do(cmd.PausePlan(plan=PATH, by="me", reason="wait"))
     book.do(cmd.CancelPlan(plan=PATH, by="me", reason="enough"))
     for place, doubled in enumerate(book.events, start=1):

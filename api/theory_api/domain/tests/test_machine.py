@@ -16,6 +16,7 @@ from theory_api.domain.tests.book import PLAN, Book, wire
 from theory_api.domain.tests.ledgers import (
     ENDS,
     NAMES,
+    OPS,
     command,
     policies,
     proposals,
@@ -88,6 +89,14 @@ class PlanMachine(RuleBasedStateMachine):
         if name in self.model.steps:
             self.ask("orphan", name)
             self.model.orphan(name)
+
+    @rule(name=names, as_if=st.sampled_from(ENDS), used=usages)
+    def control(self, name: str, as_if: str, used: dict[str, int]) -> None:
+        """Law: a pause and a lower budget change nothing that a plan comes to."""
+        if name in self.model.steps:
+            self.ask("control", name, as_if, used)
+            if OPS[as_if] == "cancel":
+                self.model.stop(name)
 
     @rule(verb=st.sampled_from(VERBS), name=names, amount=st.integers(1, 20))
     def operate(self, verb: str, name: str, amount: int) -> None:

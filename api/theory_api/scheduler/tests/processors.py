@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from theory_api.adapters.memory.intakes import MemoryIntakes
-from theory_api.ports.adapter import FrameSink, Measurement, Standing
+from theory_api.ports.adapter import FrameSink, Measurement, Standing, SteeringOp
 from theory_core import HASH_SCHEMA, TheoryError, canonicalize, digest
 
 
@@ -105,6 +105,7 @@ class Processors:
 
     name = "process"
     enforced = frozenset({"cpu_ms", "latency_ms"})
+    steers: frozenset[SteeringOp] = frozenset({"pause", "resume"})
 
     def __init__(self, intakes: MemoryIntakes) -> None:
         self.intakes = intakes
@@ -113,6 +114,8 @@ class Processors:
         self.standings: dict[str, Standing] = {}
         self.cancelled: list[str] = []
         self.unstoppable: set[str] = set()
+        self.steered: list[tuple[str, str]] = []
+        self.unsteerable: list[TheoryError] = []
         self.away: TheoryError | None = None
         self.released: list[str] = []
         self.kept: set[str] = set()
@@ -171,6 +174,12 @@ class Processors:
         if run is not None:
             run.stopped.set()
         return execution_id not in self.unstoppable
+
+    async def steer(self, execution_id: str, op: SteeringOp) -> None:
+        await asyncio.sleep(0)
+        if self.unsteerable:
+            raise self.unsteerable.pop(0)
+        self.steered.append((execution_id, op))
 
     def measured(self, execution_id: str) -> Measurement:
         run = self.runs.get(execution_id)

@@ -258,7 +258,7 @@ async def test_a_second_report_that_comes_after_the_retry_was_admitted_changes_n
         await settle()
         running = house.engine._runner
         assert running is not None
-        again = asyncio.create_task(running.complete(plan, decode(notes[0])))
+        again = asyncio.create_task(running.closing.complete(plan, decode(notes[0])))
         await settle()
         early.set()
         while len(house.processors.runs) < 2:
@@ -288,7 +288,7 @@ async def test_a_note_stays_until_its_settle_is_stored_whoever_reports_it() -> N
     (note,) = house.disk.scratch.notes.values()
     runner = house.engine._runner
     assert runner is not None
-    again = asyncio.create_task(runner.complete(plan, decode(note)))
+    again = asyncio.create_task(runner.closing.complete(plan, decode(note)))
     await settle()
     house.truth.faults = [(TheoryError("ERR_UNAVAILABLE", "power cut", {}), False)]
     house.truth.let(1)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from theory_api.domain import commands as cmd
-from theory_api.domain.values import SelectorSpec
+from theory_api.domain.values import ControlOp, SelectorSpec
 from theory_api.ports.inbox import InboxRow
 from theory_api.ports.truth import INBOX, IdempotencyRow
 from theory_api.scheduler.answer import Answer, outcome, reply
@@ -420,3 +420,26 @@ async def test_a_reader_hears_of_an_end_that_came_just_before_its_process_took_t
     ledger.replicas.remove(two)
     await ledger.passes(30)
     assert await asyncio.wait_for(waiting, 1) == "cancelled"
+
+
+async def test_a_control_given_to_any_replica_reaches_the_run_at_its_owner(ledger: Ledger) -> None:
+    one, two = await pair(ledger)
+    plan = await long(ledger, one, named(two))
+    (name,) = two.runs
+
+    async def control(op: ControlOp, budget: dict[str, int] | None = None) -> Answer:
+        steered = one.plans.control(plan, name, op, by="me", reason="seen", budget=budget)
+        return await ledger.until(steered)
+
+    assert (await control("pause")).events == ("execution.controlled",)
+    await settle()
+    (processors,) = [at for at in two.processors.values() if name in at.runs]
+    assert processors.steered == [(name, "pause")]
+    assert (await control("pause")).events == ()
+    processors.steers = frozenset()
+    assert await code(control("resume")) == "ERR_CONFLICT"
+    assert await code(control("set_budget", {"cpu_ms": 101})) == "ERR_CONFLICT"
+    assert (await control("cancel")).events == ("execution.controlled",)
+    assert await ledger.until(one.router.wait(plan)) == "failed"
+    assert (await control("cancel")).events == ()
+    assert not one.runs

@@ -19,7 +19,7 @@ from theory_api.adapters.system.clock import SystemClock
 from theory_api.delivery.pinned import PinnedSnapshots
 from theory_api.delivery.snapshot import load_registry
 from theory_api.domain.registry import RegistrySnapshot
-from theory_api.ports.adapter import FrameSink, Measurement, Standing
+from theory_api.ports.adapter import FrameSink, Measurement, Standing, SteeringOp
 from theory_api.scheduler.context import Context, Pace
 from theory_api.scheduler.engine import Engine
 from theory_api.services.ledger import Ledgers
@@ -57,6 +57,7 @@ class ScriptedAdapter:
 
     name = "process"
     enforced = frozenset({"cpu_ms", "latency_ms"})
+    steers: frozenset[SteeringOp] = frozenset()
 
     def __init__(self, intakes: MemoryIntakes, script: Script) -> None:
         self.script = script
@@ -133,6 +134,10 @@ class ScriptedAdapter:
         """Runs end at once."""
         self._cancelled.setdefault(execution_id, asyncio.Event()).set()
         return True
+
+    async def steer(self, execution_id: str, op: SteeringOp) -> None:
+        """Nothing here can stand still."""
+        raise NotImplementedError((execution_id, op))
 
     def measured(self, execution_id: str) -> Measurement:
         """The same small use for every run."""

@@ -12,7 +12,6 @@ from theory_runtime import Config, OutputItem, ProcessorResult
 
 def make_runner(config: Config) -> Callable[[dict[str, Any]], ProcessorResult]:
     """The runner of one execution."""
-    del config
 
     def run(params: dict[str, Any]) -> ProcessorResult:
         how = params["how"]
@@ -23,6 +22,10 @@ def make_runner(config: Config) -> Callable[[dict[str, Any]], ProcessorResult]:
             raise RuntimeError(message)
         if how == "hang":
             time.sleep(3600)
+        if how == "tick":
+            for number in range(1, params["count"] + 1):
+                config.progress("Event", {"phase": "tick", "usage": {"tokens": number}})
+                time.sleep(0.05)
         if how == "burn":
             while True:
                 pass

@@ -111,7 +111,7 @@ async def test_one_that_comes_back_goes_on_after_what_it_saw(serving: Serving, r
 @pytest.mark.parametrize(
     ("said", "code"),
     [
-        (opening("controller"), 1008),
+        (opening("client"), 1008),
         (opening(name="xother"), 1008),
         (opening(resume_from=99), 1008),
         (b"{}", 1003),

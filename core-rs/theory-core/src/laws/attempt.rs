@@ -3,11 +3,13 @@
 //! ```text
 //! admitted -> leased, reserved -> started -> ended -> settled | voided -> lease released
 //! admitted -> memo hit
+//! started -> controlled -> ended
 //! ```
 
 use super::Law;
-use super::amounts::Amounts;
+use super::amounts::{Amounts, places};
 use super::fact::{Answer, Asked, Name, Outcome, Part};
+use crate::json::Value;
 
 /// Below this the orchestrator keeps the records of each execution.
 pub(super) const RECORDS: &str = "/artifacts/execution/";
@@ -18,6 +20,27 @@ pub(super) enum Lease {
     None,
     Held,
     Gone,
+}
+
+/// What is asked of an execution that runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Op {
+    Cancel,
+    Pause,
+    Resume,
+    SetBudget(Amounts),
+}
+
+impl Op {
+    /// Reads the data of `execution.controlled`.
+    pub fn read(data: &Value) -> Option<Self> {
+        Some(match data.get("op")?.as_str()? {
+            "cancel" => Self::Cancel,
+            "pause" => Self::Pause,
+            "resume" => Self::Resume,
+            _ => Self::SetBudget(Amounts::read(data.get("budget")?)?),
+        })
+    }
 }
 
 /// An open attempt.
@@ -36,6 +59,11 @@ pub(super) struct Attempt {
     pub booked: bool,
     /// Whether the outputs of another execution stand for this one.
     pub remembered: bool,
+    /// Whether somebody cancelled it, so that it is not tried again.
+    pub cancelled: bool,
+    paused: bool,
+    /// What it was allowed at last, where that is less than its hold, or is not held.
+    budget: Amounts,
     /// Whether it brought an output, so that it certainly ran.
     delivered: bool,
     /// Whether a child plan lives on its hold.
@@ -63,6 +91,9 @@ impl Attempt {
             ended: None,
             booked: false,
             remembered: false,
+            cancelled: false,
+            paused: false,
+            budget: Amounts::default(),
             delivered: false,
             parent: false,
             part: (0, 0),
@@ -125,6 +156,38 @@ impl Attempt {
         }
         self.started = true;
         Ok(())
+    }
+
+    /// Is controlled while it runs: each operation changes something, and a budget only falls.
+    ///
+    /// What is limited and not held is allowed to nobody.
+    pub fn control(&mut self, op: Op, limit: &Amounts) -> Result<(), Law> {
+        let runs = self.started && self.ended.is_none() && !self.cancelled;
+        let hold = self.held().filter(|_| runs).ok_or(Law::ExecutionControl)?;
+        let changes = match op {
+            Op::Cancel => !std::mem::replace(&mut self.cancelled, true),
+            Op::Pause => !std::mem::replace(&mut self.paused, true),
+            Op::Resume => std::mem::replace(&mut self.paused, false),
+            Op::SetBudget(asked) => {
+                let before = self.budget;
+                let allowed = |place| {
+                    let unheld = limit.stated(place).map(|_| 0);
+                    before.stated(place).or(hold.stated(place)).or(unheld)
+                };
+                let rises = |place| {
+                    asked.stated(place).zip(allowed(place)).is_some_and(|(most, now)| most > now)
+                };
+                let falls = |place| {
+                    asked
+                        .stated(place)
+                        .is_some_and(|most| allowed(place).is_none_or(|now| most < now))
+                };
+                let either = |place| Some(asked.stated(place).or(before.stated(place)));
+                self.budget = Amounts::of(either).unwrap_or(before);
+                places().any(falls) && !places().any(rises)
+            }
+        };
+        if changes { Ok(()) } else { Err(Law::ExecutionControl) }
     }
 
     /// Ends its run, once; only an orphan may never have started.

@@ -9,7 +9,8 @@ use super::amounts::{Amounts, MOST, places, sum};
 /// `spent + reserved + ask <= limit`.
 #[derive(Debug, Default)]
 pub(super) struct Bank {
-    limit: Amounts,
+    /// The most that may be spent, dimension by dimension.
+    pub limit: Amounts,
     reserved: Amounts,
     spent: Amounts,
     /// Whether usage passed a hold and nobody raised the limit since.

@@ -3,6 +3,7 @@
 //! Everything here depends on one event alone, so that lines are read in parallel.
 
 use super::amounts::Amounts;
+use super::attempt::Op;
 use super::bank::Basis;
 use crate::digest;
 use crate::facts::DIMENSIONS;
@@ -188,6 +189,7 @@ pub(super) enum What {
         inputs_hash: String,
         registry_snapshot: String,
     },
+    Controlled(Op),
     ExecutionEnded(Outcome),
     Duplicate,
     MemoHit,
@@ -371,6 +373,7 @@ impl Reader<'_> {
                 inputs_hash: self.text("inputs_hash")?,
                 registry_snapshot: self.text("registry_snapshot")?,
             },
+            "execution.controlled" => What::Controlled(Op::read(self.data)?),
             "execution.succeeded" => What::ExecutionEnded(Outcome::Succeeded),
             "execution.failed" => What::ExecutionEnded(Outcome::Failed),
             "execution.cancelled" => What::ExecutionEnded(Outcome::Cancelled),

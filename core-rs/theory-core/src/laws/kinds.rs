@@ -28,12 +28,17 @@ pub(super) fn check(kind: &str, data: &Value) -> Option<Result<(), Misfit>> {
     Some(fit(data, shape).and_then(|()| check_naming(kind, data)))
 }
 
-/// Law: an attempt is named by all three members or by none, and a person only without one.
+/// Laws: an attempt is named by all three members or by none, and a person only without one; a
+/// budget comes with `set_budget` and with nothing else.
 fn check_naming(kind: &str, data: &Value) -> Result<(), Misfit> {
     let named = NAMING.iter().filter(|name| data.get(name).is_some()).count();
     let by = kind == "artifact.produced" && data.get("by").is_some();
     let holds = match kind {
         "artifact.produced" | "stream.sealed" => named == 0 || (named == NAMING.len() && !by),
+        "execution.controlled" => {
+            let sets = data.get("op").and_then(Value::as_str) == Some("set_budget");
+            sets == data.get("budget").is_some()
+        }
         _ => true,
     };
     if holds { Ok(()) } else { Err(None) }
@@ -230,6 +235,17 @@ static KINDS: &[(&str, &[Group])] = &[
         &[&[must("origin", SHORT), must("size", COUNT), must("root", SHORT), must("note", B3)]],
     ),
     ("execution.cancelled", &[ATTEMPT, ENDED]),
+    (
+        "execution.controlled",
+        &[
+            ATTEMPT,
+            &[
+                must("op", OneOf(&["cancel", "pause", "resume", "set_budget"])),
+                may("budget", VECTOR),
+            ],
+            STOPPED,
+        ],
+    ),
     ("execution.duplicate", &[ATTEMPT, &[must("envelope", B3)]]),
     ("execution.failed", &[ATTEMPT, ENDED]),
     (
@@ -342,6 +358,6 @@ mod tests {
     #[test]
     fn the_kinds_stand_in_their_order() {
         assert!(KINDS.is_sorted_by(|(before, _), (after, _)| before < after));
-        assert_eq!(KINDS.len(), 44);
+        assert_eq!(KINDS.len(), 45);
     }
 }

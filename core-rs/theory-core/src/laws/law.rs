@@ -71,6 +71,7 @@ laws! {
     ArtifactPlace "artifact-place" "outputs lie below the write prefix or in the records",
     ArtifactParts "artifact-parts" "the parts of one list follow each other",
     ProposalHold "proposal-hold" "what a run proposes holds no more than its own hold has left",
+    ExecutionControl "execution-control" "what runs is controlled in order, until it is cancelled",
 }
 
 impl fmt::Display for Law {

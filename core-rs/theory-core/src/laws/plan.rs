@@ -116,6 +116,9 @@ impl Plan {
             What::Duplicate => return self.duplicate(&name),
             What::Ended(ending) => return self.finish(&name, ending),
             What::Retried { next_attempt } => {
+                if running(&mut self.open, &name)?.cancelled {
+                    return Err(Law::ExecutionControl);
+                }
                 self.close(&name, None)?;
                 return self.register.retry(&name, next_attempt);
             }
@@ -151,6 +154,8 @@ impl Plan {
                     && registry_snapshot == self.rules.registry_snapshot;
                 if same { Ok(()) } else { Err(Law::ExecutionProposed) }
             }
+            What::Controlled(_) if self.cancelling => Err(Law::ExecutionControl),
+            What::Controlled(op) => attempt.control(op, &self.bank.limit),
             What::ExecutionEnded(outcome) => attempt.end(outcome),
             What::MemoHit => attempt.remember(),
             What::Settled { hold, actual, basis } => {

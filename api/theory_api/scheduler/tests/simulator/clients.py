@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from theory_api.domain import commands as cmd
-from theory_api.domain.values import TERMINAL_PLAN, SelectorSpec
+from theory_api.domain.values import TERMINAL_PLAN, ControlOp, SelectorSpec
 from theory_api.ports.truth import IdempotencyRow
 from theory_api.scheduler.answer import Answer
 from theory_api.scheduler.outcome import decode
@@ -102,10 +102,15 @@ class Client:
         draw = self._chance.draw
         await self._command(
             draw.choices(
-                [self._pause, self._resume, self._top_up, self._propose, self._cancel],
-                [4, 8, 4, 5, 0.15],
+                [*self._often, self._cancel, self._cancel_run],
+                [4, 8, 4, 5, 2, 4, 2, 0.15, 0.5],
             )[0]
         )
+
+    @property
+    def _often(self) -> list[Callable[[str], cmd.Command]]:
+        steering = [self._pause_run, self._resume_run, self._lower_run]
+        return [self._pause, self._resume, self._top_up, self._propose, *steering]
 
     async def _help(self) -> None:
         """See to it that the plan can end: no fault is injected any more."""
@@ -114,6 +119,8 @@ class Client:
             await self._command(self._resume)
         if model.breached or not model.open:
             await self._command(self._top_up)
+        for name in [name for name, one in model.open.items() if one.paused]:
+            await self._command(partial(self._steer, "resume", name))
 
     def _pause(self, by: str) -> cmd.Command:
         return cmd.PausePlan(plan=self.plan, by=by, reason="wait")
@@ -123,6 +130,34 @@ class Client:
 
     def _cancel(self, by: str) -> cmd.Command:
         return cmd.CancelPlan(plan=self.plan, by=by, reason="enough")
+
+    def _pause_run(self, by: str) -> cmd.Command:
+        return self._steer("pause", self._one(), by)
+
+    def _resume_run(self, by: str) -> cmd.Command:
+        return self._steer("resume", self._one(), by)
+
+    def _lower_run(self, by: str) -> cmd.Command:
+        return self._steer("set_budget", self._one(), by)
+
+    def _cancel_run(self, by: str) -> cmd.Command:
+        return self._steer("cancel", self._one(), by)
+
+    def _one(self) -> str:
+        """An execution that runs, has ended, or never was."""
+        model = self._world.oracle.models[self.plan]
+        return self._chance.draw.choice([*model.open, *list(model.attempts)[-3:], "x0"])
+
+    def _steer(self, op: ControlOp, name: str, by: str) -> cmd.Command:
+        amount = self._chance.draw.randint(0, 2 * HOLD["tokens"])
+        return cmd.ControlExecution(
+            plan=self.plan,
+            by=by,
+            reason="seen enough",
+            execution_id=name,
+            op=op,
+            budget={"tokens": amount} if op == "set_budget" else None,
+        )
 
     def _top_up(self, by: str) -> cmd.Command:
         limited = self._document["budget"]

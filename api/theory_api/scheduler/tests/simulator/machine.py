@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from theory_api.adapters.memory.intakes import MemoryIntakes
-from theory_api.ports.adapter import FrameSink, Measurement, Standing
+from theory_api.ports.adapter import FrameSink, Measurement, Standing, SteeringOp
 from theory_api.scheduler.tests.processors import Processors, Run
 from theory_api.scheduler.tests.simulator.chance import Chance, unavailable
 from theory_api.scheduler.tests.simulator.process import Process
@@ -48,6 +48,9 @@ class Job:
         self.until: float | None = None
         self.result: asyncio.Future[dict[str, Any]] | None = None
         self.task: asyncio.Task[None] | None = None
+        self.going = asyncio.Event()
+        """Cleared while it stands still: nothing of it ends meanwhile."""
+        self.going.set()
         self.refusals = 2 if mischief == "run: ignores the first stop" else 0
         """How many more requests to stop it does not hear."""
 
@@ -115,6 +118,7 @@ class Places:
 
     name = "process"
     enforced = frozenset({"cpu_ms", "latency_ms"})
+    steers: frozenset[SteeringOp] = frozenset({"pause", "resume"})
 
     def __init__(self, machine: Machine, process: Process, intakes: MemoryIntakes) -> None:
         self.intakes = intakes
@@ -217,6 +221,16 @@ class Places:
             return False
         return await self._machine.stop(execution_id)
 
+    async def steer(self, execution_id: str, op: SteeringOp) -> None:
+        await self._chance.lag()
+        job = self._machine.jobs.get(execution_id)
+        if job is None or self._chance.fault("adapter", "adapter: not to be steered at first"):
+            raise unavailable("the run is not there")
+        if op == "pause":
+            job.going.clear()
+        else:
+            job.going.set()
+
     def measured(self, execution_id: str) -> Measurement:
         return Measurement(self._machine.usage(execution_id, self._process.world.loop.time()))
 
@@ -246,6 +260,7 @@ async def behave(job: Job, chance: Chance) -> dict[str, Any]:
     length = min(LONGEST_S, draw.lognormvariate(5.5, 1.4))
     if mischief == "run: hangs until its timeout":
         await asyncio.sleep(job.timeout_s)
+        await job.going.wait()
         return run.fail("ERR_TIMEOUT")
     if draw.random() < 0.3 or mischief == "run: usage beyond the hold, in a frame":
         stated = 10**6 if mischief == "run: usage beyond the hold, in a frame" else 1
@@ -254,6 +269,7 @@ async def behave(job: Job, chance: Chance) -> dict[str, Any]:
         await asyncio.sleep(length / 2)
     else:
         await asyncio.sleep(length)
+    await job.going.wait()
     match mischief:
         case "run: provider error":
             return run.fail("ERR_PROVIDER")

@@ -23,6 +23,7 @@ NEXT: Final[Mapping[str, tuple[str, str]]] = {
     "artifact.consumed": ("reserved", "reserved"),
     "secret.used": ("reserved", "reserved"),
     "execution.started": ("reserved", "started"),
+    "execution.controlled": ("started", "started"),
     "artifact.produced": ("started", "started"),
     "execution.succeeded": ("started", "ended"),
     "execution.failed": ("started", "ended"),
@@ -58,6 +59,9 @@ class Attempt:
     stage: str = "admitted"
     how: str = ""
     hold: dict[str, int] | None = None
+    unwanted: bool = False
+    paused: bool = False
+    most: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -166,6 +170,8 @@ class Model:
             self._reserve(attempt, step, data["hold"])
         elif kind.startswith("execution.") and after == "ended":
             attempt.how = kind.removeprefix("execution.")
+        elif kind == "execution.controlled":
+            self._control(attempt, data)
         elif kind == "budget.settled":
             self._settle(attempt, data)
         elif kind == "budget.voided":
@@ -177,6 +183,19 @@ class Model:
             self.doomed |= self.rules["on_breach"] == "fail"
         if kind == "budget.settled":
             self.open.pop(name, None)
+
+    def _control(self, attempt: Attempt, data: Mapping[str, Any]) -> None:
+        op, budget = data["op"], data.get("budget", {})
+        self.law(self.status in {"active", "paused"}, f"{op} while the plan is {self.status}")
+        self.law(not attempt.unwanted, f"{op} of an execution that was cancelled")
+        self.law(op != "pause" or not attempt.paused, "paused twice")
+        self.law(op != "resume" or attempt.paused, "resumed although it goes on")
+        limits = dict.fromkeys(self.limit, 0) | (attempt.hold or {}) | attempt.most
+        rises = [name for name, most in budget.items() if most > limits.get(name, MOST)]
+        self.law(not rises, f"a budget that rises: {rises}")
+        attempt.unwanted = op == "cancel"
+        attempt.paused = op == "pause" or (attempt.paused and op != "resume")
+        attempt.most |= budget
 
     def _reserve(self, attempt: Attempt, step: Step, hold: dict[str, int]) -> None:
         self.law(hold == step.ask, "a hold that is not what was asked for")
@@ -207,7 +226,7 @@ class Model:
 
     def _end(self, kind: str, data: Mapping[str, Any]) -> None:
         step, what = self.steps[data["transition"]], kind.removeprefix("transition.")
-        running = "execution_id" in data
+        running, attempt = "execution_id" in data, None
         before = ENDS.get(kind, "applying" if running else "pending")
         self.law(step.status == before, f"{kind} while {step.status}")
         if running:
@@ -221,6 +240,8 @@ class Model:
             self.law(what != "succeeded" or well, "succeeded without a successful execution")
         step.status = what
         if what == "retried":
+            wanted = attempt is None or not attempt.unwanted
+            self.law(wanted, "retried although its execution was cancelled")
             self.law(data["next_attempt"] == step.attempt + 1, "a retry without a new attempt")
             step.status, step.attempt = "pending", data["next_attempt"]
         elif what == "skipped":
