@@ -43,7 +43,7 @@ async def rows_read(truth: PostgresTruth, batch: list[Append], epoch: int) -> in
 
         await run(inside)
 
-    truth._appending.run = counted  # type: ignore[method-assign, assignment]
+    truth._appending.run = counted  # type: ignore[method-assign]
     await truth.append(batch, shard="s0", epoch=epoch)
     truth._appending.run = run  # type: ignore[method-assign]
     return found
