@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -27,7 +27,9 @@ from theory_api.scheduler.outcome import (
     read_receipt,
 )
 from theory_api.scheduler.trace import Trace
-from theory_core import HASH_SCHEMA, LIMITS, TheoryError, canonicalize
+from theory_core import HASH_SCHEMA, LIMITS, TheoryError, canonicalize, digest
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,15 @@ class Returned:
         return {item.relpath: item for item in self.received}
 
 
-async def reckon(context: Context, job: Order, back: Returned) -> Note:
-    """Check what came back and store everything that the completion will name."""
+class Reckoned(NamedTuple):
+    """A note, and what it names that nobody has stored yet."""
+
+    note: Note
+    named: tuple[bytes, ...]
+
+
+async def reckon(context: Context, job: Order, back: Returned) -> Reckoned:
+    """Check what came back, and have it as a note with all that the completion will name."""
     outputs: tuple[Output, ...] = ()
     reported: dict[str, int] = {}
     receipt: Blob | None = None
@@ -74,12 +83,10 @@ async def reckon(context: Context, job: Order, back: Returned) -> Note:
     if error is not None and error != _enveloped(envelope):
         envelope = _error_envelope(job, error)
     back.trace.event("outcome", status="error" if error else "success")
-    stored, trace = await _both(
-        context.artifacts.put(canonicalize(envelope)),
-        context.artifacts.put(back.trace.encode()),
-    )
+    named = canonicalize(envelope), back.trace.encode()
+    stored, trace = (Blob(digest(body), len(body)) for body in named)
     index = back.arrived.get(INDEX) if error is None else None
-    return Note(
+    note = Note(
         execution_id=job.execution_id,
         outcome=_outcome(error),
         measured=_measured(context, job, back),
@@ -93,6 +100,20 @@ async def reckon(context: Context, job: Order, back: Returned) -> Note:
         records=_records(job, receipt, trace, index),
         trace=trace.cid,
     )
+    return Reckoned(note, named)
+
+
+async def keep(context: Context, reckoned: Reckoned) -> Note:
+    """Make a note and what it names durable, all in one wait for the disk.
+
+    Law: a note counts only if all that it names is there; a crash may leave it without.
+    """
+    note = reckoned.note
+    await together(
+        *(context.artifacts.put(body) for body in reckoned.named),
+        context.scratch.save(note.execution_id, note.encode()),
+    )
+    return note
 
 
 async def disown(context: Context, job: Order, note: Note, error: Fault) -> Note:
@@ -100,7 +121,7 @@ async def disown(context: Context, job: Order, note: Note, error: Fault) -> Note
 
     Law: it has an error envelope and the orchestrator's receipt; what it used is booked as before.
     """
-    envelope, receipt = await _both(
+    envelope, receipt = await together(
         context.artifacts.put(canonicalize(_error_envelope(job, error))),
         _own_receipt(context, job, error, duration_ms=note.duration_ms, usage=note.reported),
     )
@@ -117,14 +138,13 @@ async def disown(context: Context, job: Order, note: Note, error: Fault) -> Note
     )
 
 
-async def _both(first: Awaitable[Blob], second: Awaitable[Blob]) -> tuple[Blob, Blob]:
-    """Two that wait for the disk together; raises once both have ended."""
-    one, other = await asyncio.gather(first, second, return_exceptions=True)
-    if isinstance(one, BaseException):
-        raise one
-    if isinstance(other, BaseException):
-        raise other
-    return one, other
+async def together(*works: Awaitable[T]) -> list[T]:
+    """What several answer that wait for the disk together; raises once all have ended."""
+    answers = await asyncio.gather(*works, return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    return [answer for answer in answers if not isinstance(answer, BaseException)]
 
 
 def _stated_error(back: Returned) -> Fault | None:

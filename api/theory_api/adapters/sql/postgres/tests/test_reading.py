@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncpg
 
 from theory_api.adapters.conftest import Story
+from theory_api.adapters.sql.postgres.line import Work
 from theory_api.adapters.sql.postgres.tests.conftest import Making
 from theory_api.adapters.sql.postgres.truth import PostgresTruth
 from theory_api.domain import events as ev
@@ -32,7 +33,7 @@ async def rows_read(truth: PostgresTruth, batch: list[Append], epoch: int) -> in
     found = 0
     run = truth._appending.run
 
-    async def counted(work):  # type: ignore[no-untyped-def]
+    async def counted(work: Work[None]) -> None:
         async def inside(connection: asyncpg.Connection) -> None:
             nonlocal found
             async with connection.transaction():
@@ -43,7 +44,7 @@ async def rows_read(truth: PostgresTruth, batch: list[Append], epoch: int) -> in
 
         await run(inside)
 
-    truth._appending.run = counted  # type: ignore[method-assign]
+    truth._appending.run = counted  # type: ignore[method-assign, assignment]
     await truth.append(batch, shard="s0", epoch=epoch)
     truth._appending.run = run  # type: ignore[method-assign]
     return found
