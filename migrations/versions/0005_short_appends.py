@@ -13,35 +13,19 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
+# A scalar subquery: one look into the key for each row. `NOT EXISTS` beside an `OR` became a
+# hashed subplan, which read the whole ledger for each append until the table was analysed.
 FOLLOW = """
 CREATE OR REPLACE FUNCTION ledger_event_follow() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN
-{body}
-THEN RAISE EXCEPTION 'a ledger event follows the one before it'
-USING ERRCODE = 'integrity_constraint_violation'; END IF;
-RETURN NULL; END $$
-"""
-
-# A scalar subquery: one look into the key for each row. `NOT EXISTS` beside an `OR` became a
-# hashed subplan, which read the whole ledger for each append until the table was analysed.
-FOLLOW_EACH = """
 IF EXISTS (
   SELECT FROM added AS a WHERE a.seq <> 1 AND (
     SELECT e.seq FROM ledger_event AS e WHERE e."plan" = a."plan" AND e.seq = a.seq - 1
   ) IS NULL
 )
-"""
-
-FOLLOW_EACH_RUN = """
-IF EXISTS (
-  SELECT FROM (
-    SELECT "plan", min(seq) AS first, max(seq) AS last, count(*) AS events
-    FROM added GROUP BY "plan"
-  ) AS run
-  WHERE run.last - run.first + 1 <> run.events OR (run.first <> 1 AND NOT EXISTS (
-    SELECT FROM ledger_event AS e WHERE e."plan" = run."plan" AND e.seq = run.first - 1
-  ))
-)
+THEN RAISE EXCEPTION 'a ledger event follows the one before it'
+USING ERRCODE = 'integrity_constraint_violation'; END IF;
+RETURN NULL; END $$
 """
 
 # Laws of every statement that joins a batch to a table. Rows are found by their key, whatever
@@ -85,6 +69,9 @@ END $$
 """
 
 ONE_SIGNATURE = "text, bigint, text, bigint, text[], text[], bytea[], bytea[], jsonb"
+
+FOLLOW_FUNCTION = 2
+"""Its place among the statements of the migration that made it."""
 
 HEAD_BEFORE = """p."plan" = r."plan" AND p.shard = of_shard AND"""
 HEAD = """p."plan" = r."plan" AND p.shard IS NOT DISTINCT FROM of_shard
@@ -134,9 +121,16 @@ MOVES = (
 )
 
 
+# Rows that are updated in place have room beside them: their indexes stay as they are.
+UPDATED = ("plan", "balance", "transition", "execution")
+ROOM = 60
+
+
 def upgrade() -> None:
     if op.get_context().dialect.name == "postgresql":
-        op.execute(FOLLOW.format(body=FOLLOW_EACH.strip()))
+        for table in UPDATED:
+            op.execute(f'ALTER TABLE "{table}" SET (fillfactor = {ROOM})')
+        op.execute(FOLLOW)
         op.execute(replacing(earlier("APPEND"), {HEAD_BEFORE: HEAD}))
         op.execute(replacing(earlier("PROJECT"), project()))
         op.execute(APPEND_ONE)
@@ -147,7 +141,9 @@ def downgrade() -> None:
         op.execute(f"DROP FUNCTION theory_append_one({ONE_SIGNATURE})")
         op.execute(replacing(earlier("PROJECT"), {}))
         op.execute(replacing(earlier("APPEND"), {}))
-        op.execute(FOLLOW.format(body=FOLLOW_EACH_RUN.strip()))
+        op.execute(replacing(earlier("FOLLOW_EACH_BATCH")[FOLLOW_FUNCTION], {}))
+        for table in UPDATED:
+            op.execute(f'ALTER TABLE "{table}" RESET (fillfactor)')
 
 
 def project() -> dict[str, str]:
@@ -159,10 +155,9 @@ def project() -> dict[str, str]:
     }
 
 
-def earlier(name: str) -> str:
-    """A function's text as the migration wrote it that made it."""
-    found: dict[str, Any] = runpy.run_path(str(Path(__file__).with_name("0002_many_writers.py")))
-    return str(found[name])
+def earlier(name: str) -> Any:  # noqa: ANN401 - a text or several
+    """A function as the migration wrote it that made it."""
+    return runpy.run_path(str(Path(__file__).with_name("0002_many_writers.py")))[name]
 
 
 def replacing(function: str, parts: dict[str, str]) -> str:
