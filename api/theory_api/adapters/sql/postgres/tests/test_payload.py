@@ -55,7 +55,7 @@ def test_merged_moves_say_what_they_say_one_by_one(
 def test_only_events_that_move_one_head_and_nothing_else_of_a_plan_go_the_short_way() -> None:
     story = Story()
     created = story.created(tokens=1)
-    plain = story.append(ev.BudgetToppedUp(limit={"tokens": 2}, by="x"))
+    plain = story.append(ev.BudgetToppedUp(amount={"tokens": 1}, limit={"tokens": 2}, by="x"))
     paused = story.append(ev.PlanPaused(by="x", reason="x"))
     request = IdempotencyRow(scope="s", key="k", body="b3:", answer=b"{}")
     given = one([plain], ())
