@@ -104,15 +104,16 @@ async def reckon(context: Context, job: Order, back: Returned) -> Reckoned:
 
 
 async def keep(context: Context, reckoned: Reckoned) -> Note:
-    """Make a note and what it names durable, all in one wait for the disk.
+    """Make a note and what it names durable.
 
-    Law: a note counts only if all that it names is there; a crash may leave it without.
+    Law: a note that is there names nothing that is not.
     """
-    note = reckoned.note
-    await together(
-        *(context.artifacts.put(body) for body in reckoned.named),
-        context.scratch.save(note.execution_id, note.encode()),
-    )
+    note, named = reckoned
+    if context.keeping is not None:
+        await context.keeping.keep(note.execution_id, note.encode(), named)
+    else:
+        await together(*(context.artifacts.put(body) for body in named))
+        await context.scratch.save(note.execution_id, note.encode())
     return note
 
 

@@ -126,9 +126,9 @@ class Recovery:
         is voided; everything else is stopped and settled at its hold, and may be retried by policy.
         """
         name = attempt.execution_id
-        note = await self._note(name)
-        if note is not None:
-            await self._complete(plan, note)
+        saved = await self._context.scratch.load(name) if name in self._noted else None
+        if saved is not None:
+            await self._complete(plan, decode(saved))
             return
         adapter = self._context.adapters.get(attempt.adapter)
         if adapter is None:
@@ -147,21 +147,6 @@ class Recovery:
                 return
         unstarted = standing is Standing.ABSENT and attempt.ended is None
         await self._complete(plan, _lost(name, unstarted=unstarted))
-
-    async def _note(self, name: str) -> Note | None:
-        """The outcome that was noted, if all that its note names is there.
-
-        Law: a note without is one whose writer died before anything was proposed.
-        """
-        saved = await self._context.scratch.load(name) if name in self._noted else None
-        if saved is None:
-            return None
-        note = decode(saved)
-        for cid in (note.envelope, note.trace):
-            if cid and await self._context.artifacts.stat(cid) is None:
-                log.warning("execution.half_noted", execution_id=name, cid=cid)
-                return None
-        return note
 
     def _attach(self, plan: str, name: str) -> None:
         """Law: who only settles and leaves, leaves what runs by itself to the next owner."""

@@ -191,36 +191,6 @@ async def test_an_outcome_that_was_noted_is_settled_as_noted_and_not_repeated() 
         assert disk.scratch.notes == {}
 
 
-@pytest.mark.parametrize("named", ["envelope", "trace"])
-async def test_a_note_without_what_it_names_counts_for_nothing(named: str) -> None:
-    """Both wait for the disk together: a crash may leave the note alone."""
-    house = House()
-    await house.engine.start()
-
-    async def done(run: Run) -> dict[str, Any]:
-        envelope = await well(run)
-        house.truth.gate.clear()
-        return envelope
-
-    house.processors.behaviours["done"] = [done]
-    plan = await house.apply({"a": step("done")})
-    await settle()
-    ((ident, note),) = house.disk.scratch.notes.items()
-    house.truth.faults = [(TheoryError("ERR_UNAVAILABLE", "power cut", {}), False)]
-    house.truth.gate.set()
-    disk = await house.crash()
-    del disk.artifacts.blobs[getattr(decode(note), named)]
-    second = House(disk=disk)
-    second.processors.standings[ident] = Standing.GONE
-    async with second:
-        assert await second.ended(plan) == "completed"
-        assert [status for _, status, _ in await _settled(second, plan)] == [
-            "orphaned",
-            "succeeded",
-        ]
-        assert disk.scratch.notes == {}
-
-
 async def test_a_second_report_that_comes_after_the_retry_was_admitted_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
