@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from theory_core import TheoryError, canonicalize, digest
 from theory_runtime import Config, OutputItem, ProcessorResult, secret
+from theory_runtime.egress import Spot, locate
 
 NAME: Final = "litellm-script"
 VERSION: Final = "1.0.0"
@@ -27,6 +28,7 @@ MAX_LINE_CHARS: Final = 160
 MAX_TITLE_CHARS: Final = 64
 DEFAULT_MAX_CHARS: Final = 1000
 DEFAULT_MODEL: Final = "openai/gpt-4o-mini"
+DEFAULT_ENDPOINT: Final = "https://api.openai.com/v1"
 DEFAULT_MAX_TOKENS: Final = 1500
 REQUEST_TIMEOUT_S: Final = 120
 MILLION: Final = 1_000_000
@@ -291,21 +293,26 @@ def _ask_model(
     """Stream one answer of an OpenAI-compatible endpoint.
 
     Usage is the provider's own count; where it states none, none is reported. Raises
-    `ERR_MISSING_SECRET`, and `ERR_PROVIDER` with the kind of failure as `detail.reason`.
+    `ERR_INPUTS`, `ERR_MISSING_SECRET`, and `ERR_PROVIDER` with the kind of failure as
+    `detail.reason`.
     """
     if len(source) > MAX_ASKED_CHARS:
         raise _refused("text_too_long_for_model")
     key = secret("OPENAI_API_KEY")
+    endpoint = params.get("endpoint", DEFAULT_ENDPOINT)
+    spot = locate(endpoint)
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # no price list over the network
     model = params.get("model", DEFAULT_MODEL)
     request = {
-        "model": model,
+        "model": _asked(model),
+        "custom_llm_provider": "openai",  # the key is its, whatever the model's name begins with
         "messages": [
             {"role": "system", "content": params.get("prompt", PROMPT)},
             {"role": "user", "content": source},
         ],
         "api_key": key,
-        "api_base": params.get("endpoint"),
+        "api_base": endpoint,
+        "client": _client(spot, endpoint, key),
         "max_tokens": params.get("max_tokens", DEFAULT_MAX_TOKENS),
         "timeout": REQUEST_TIMEOUT_S,
     }
@@ -317,13 +324,54 @@ def _ask_model(
     return parse_answer("".join(pieces), max_chars), _usage(stated, params.get("price")), model
 
 
+def _asked(model: str) -> str:
+    """The model's name as the endpoint knows it.
+
+    Law: a model that the library does not ask for chat completions is refused; it would be asked
+    over connections of the library's own.
+    """
+    import litellm  # type: ignore[import-not-found]  # noqa: PLC0415 - takes seconds, and only this mode needs it
+
+    name = model.removeprefix("openai/")
+    try:
+        manner = litellm.get_model_info(name, "openai").get("mode")
+    except Exception:  # noqa: BLE001 - a library that raises any type for a name it does not know
+        manner = None
+    if manner not in {None, "chat"} or name.startswith("responses/"):
+        raise _refused("model")
+    return name
+
+
+def _client(spot: Spot, endpoint: str, key: str) -> object:
+    """The client that the library asks through: to the address that was checked, and no other."""
+    import httpx  # noqa: PLC0415 - as the library
+    import openai  # type: ignore[import-not-found]  # noqa: PLC0415 - as the library
+
+    class Pinned(httpx.HTTPTransport):
+        """HTTP to an address, for the name that it stands for; a certificate is the name's."""
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            url = request.url
+            port = url.port or (443 if url.scheme == "https" else 80)
+            if (url.scheme, url.host, port) != (spot.scheme, spot.host, spot.port):
+                message = "another address than the one that was checked"
+                raise httpx.ConnectError(message, request=request)
+            request.url = url.copy_with(host=spot.address)
+            request.extensions = {**request.extensions, "sni_hostname": spot.host}
+            return super().handle_request(request)
+
+    transport = Pinned(trust_env=False)
+    wire = httpx.Client(transport=transport, follow_redirects=False, trust_env=False)
+    return openai.OpenAI(api_key=key, base_url=endpoint, http_client=wire, max_retries=0)
+
+
 def _stream(request: Mapping[str, Any], stated: list[Any]) -> Iterator[str]:
     """The text of one answer as it comes, and at its end what the provider `stated` as usage.
 
     LiteLLM ends a stream with an estimate of its own where the provider is silent; the chunks as
     they came hold the provider's word alone. Never repeated here: retries are the orchestrator's.
     """
-    import litellm  # type: ignore[import-not-found]  # noqa: PLC0415 - takes seconds, and only this mode needs it
+    import litellm  # noqa: PLC0415 - as above
 
     litellm.suppress_debug_info = True
     litellm.telemetry = False
