@@ -77,7 +77,7 @@ class Delivered:
     index_cid: str
 
 
-def deliver(  # noqa: PLR0913 - each is a fact of the run
+def deliver(
     items: Sequence[OutputItem],
     door: Door,
     *,

@@ -7,7 +7,7 @@ from typing import Any, Final
 MASK: Final = "[redacted]"
 
 LEAST_BYTES: Final = 16
-"""A secret that is shorter may stand in somebody's bytes by chance; they are not searched for it."""
+"""A secret that is shorter may stand in bytes by chance; they are not searched for it."""
 
 _SHORTEST: Final = 4
 _LEAST_CHARS: Final = 8
