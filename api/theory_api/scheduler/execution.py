@@ -14,6 +14,7 @@ from theory_api.domain.state import Attempting
 from theory_api.domain.values import Fault
 from theory_api.ports.adapter import Adapter
 from theory_api.scheduler.context import Context, Notice
+from theory_api.scheduler.discretion import Discretion
 from theory_api.scheduler.inputs import with_urls
 from theory_api.scheduler.metering import Judge, Metering
 from theory_api.scheduler.order import Order
@@ -33,6 +34,7 @@ class _Run:
     """What is known while an attempt runs."""
 
     reins: Reins
+    discretion: Discretion
     trace: Trace = field(default_factory=Trace)
     overrun: Fault | None = None
     """Why the scheduler itself stops it."""
@@ -46,7 +48,7 @@ async def execute(context: Context, metering: Metering, job: Order, reins: Reins
     A run that fails is a note with an error; this raises only what a store raises. None: it had to
     be stopped, and nobody confirms that nothing of it runs any more.
     """
-    run = _Run(reins)
+    run = _Run(reins, Discretion.of(context, job.spec, job.mode))
     started = context.clock.monotonic()
     await context.intakes.open(
         job.execution_id,
@@ -64,7 +66,15 @@ async def execute(context: Context, metering: Metering, job: Order, reins: Reins
     if envelope is None:
         return None
     duration_ms = int((context.clock.monotonic() - started) * 1000)
-    back = Returned(envelope, received, run.trace, duration_ms, run.overrun, run.stated)
+    back = Returned(
+        envelope,
+        received,
+        run.trace,
+        duration_ms,
+        run.overrun,
+        run.stated,
+        discretion=run.discretion,
+    )
     reckoned = await patiently(context, lambda: reckon(context, job, back))
     return await patiently(context, lambda: keep(context, reckoned))
 
@@ -83,7 +93,8 @@ async def _invoke(
 ) -> Mapping[str, Any] | None:
     adapter = context.adapters[job.attempt.adapter]
 
-    async def on_frame(frame: Mapping[str, Any]) -> None:
+    async def on_frame(told: Mapping[str, Any]) -> None:
+        frame = run.discretion.mask(told)
         run.trace.frame(frame)
         if context.streams is not None:
             context.streams.publish(job.execution_id, frame)
