@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -28,6 +28,10 @@ from theory_core import TheoryError, error_envelope, loads_strict
 
 log = structlog.get_logger(__name__)
 
+_CALLS: Final = frozenset({"provider.call", "provider.response"})
+"""Phases by which a runtime says that its processor asks a provider (spec: logs)."""
+_MOST_CALLS: Final = 1000
+
 
 @dataclass(slots=True)
 class _Run:
@@ -40,6 +44,8 @@ class _Run:
     """Why the scheduler itself stops it."""
     stated: dict[str, int] = field(default_factory=dict)
     """The largest usage that the run's own frames stated."""
+    calls: int = 0
+    """Lines of the log about questions to providers."""
 
 
 async def execute(context: Context, metering: Metering, job: Order, reins: Reins) -> Note | None:
@@ -79,6 +85,13 @@ async def execute(context: Context, metering: Metering, job: Order, reins: Reins
     return await patiently(context, lambda: keep(context, reckoned))
 
 
+def _log_call(job: Order, run: _Run, phase: str) -> None:
+    """Log a question to a provider, or its answer; whoever asks without end is logged so often."""
+    if phase in _CALLS and run.calls < _MOST_CALLS:
+        run.calls += 1
+        log.info(phase, **_labels(job))
+
+
 def _labels(job: Order) -> dict[str, str]:
     return {
         "execution_id": job.execution_id,
@@ -100,6 +113,7 @@ async def _invoke(
             context.streams.publish(job.execution_id, frame)
         if frame["kind"] == "Event":
             content = frame["content"]
+            _log_call(job, run, content["phase"])
             notice = Notice(
                 job.plan,
                 job.attempt.transition,

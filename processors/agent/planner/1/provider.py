@@ -46,7 +46,7 @@ def make_runner(config: Config) -> Callable[[dict[str, Any]], ProcessorResult]:
         steps: list[Step] = []
         held = holds(question["goal"], question["world"])
         if not held and config.mode == "real":
-            steps, usage = ask(question, params)
+            steps, usage = ask(config, question, params)
         elif not held:
             steps = chain(question)
         for step in steps:
@@ -167,7 +167,7 @@ def _output(step: Step, kind: str, question: Mapping[str, Any]) -> dict[str, Any
 
 
 def ask(
-    question: Mapping[str, Any], params: Mapping[str, Any]
+    config: Config, question: Mapping[str, Any], params: Mapping[str, Any]
 ) -> tuple[list[Step], dict[str, int]]:
     """One answer of an OpenAI-compatible endpoint, its tool call read as steps.
 
@@ -182,7 +182,8 @@ def ask(
         "tools": [{"type": "function", "function": TOOL}],
         "tool_choice": {"type": "function", "function": {"name": "propose"}},
     }
-    answer = _post(str(params.get("endpoint", "https://api.openai.com/v1")), body)
+    with config.asking():
+        answer = _post(str(params.get("endpoint", "https://api.openai.com/v1")), body)
     try:
         call = answer["choices"][0]["message"]["tool_calls"][0]["function"]
         proposed = loads_strict(call["arguments"])["transitions"]

@@ -318,9 +318,10 @@ def _ask_model(
     }
     pieces: list[str] = []
     stated: list[Any] = []
-    for text in _stream(request, stated):
-        pieces.append(text)
-        config.progress("Token", {"text": text})
+    with config.asking():
+        for text in _stream(request, stated):
+            pieces.append(text)
+            config.progress("Token", {"text": text})
     return parse_answer("".join(pieces), max_chars), _usage(stated, params.get("price")), model
 
 

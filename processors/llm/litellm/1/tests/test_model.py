@@ -88,7 +88,9 @@ def test_the_answer_becomes_the_script_and_streams_as_it_comes(run: Any, model: 
     ran = run(REF, params, mode="real")
     script = json.loads(ran.outputs["outputs/script.json"])
     assert (script["title"], script["lines"]) == ("A Title", ["First line of it.", "Second line."])
-    assert ran.frames == [("Token", {"text": text}) for text in ANSWER]
+    tokens = [("Token", {"text": text}) for text in ANSWER]
+    call, response = (("Event", {"phase": f"provider.{name}"}) for name in ("call", "response"))
+    assert ran.frames == [call, *tokens, response]
     assert ran.usage == {"tokens": 133, "usd_micro": 30}  # 16.65 + 13.2, rounded up
     assert "openai/m" in ran.info
     assert model.request["api_key"] == "value-of-OPENAI_API_KEY"
