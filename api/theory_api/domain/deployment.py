@@ -82,6 +82,11 @@ def _versioned(ref: str) -> tuple[str, int]:
     name, _, version = ref.partition("@")
     return name, int(version)
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Names of all that the function of mode real is given."""
+        return (*self.secrets_required, *self.secrets_optional)
+
 
 def owner_of(user: str, branch: str) -> str:
     """`<user>-<branch>` before the names of a person's apps, reduced to letters and digits."""

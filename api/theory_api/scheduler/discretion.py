@@ -30,10 +30,8 @@ class Discretion:
     @classmethod
     def of(cls, context: Context, spec: ProcessorSpec, mode: str) -> Discretion:
         """That of a processor's run: what its spec declares and this process knows."""
-        if mode != "real":
-            return cls()
-        names = (*spec.secrets_required, *spec.secrets_optional)
-        return cls(value for name in names if (value := context.secret(name)))
+        found = (context.secret(name) for name in spec.secrets(mode))
+        return cls(value for value in found if value)
 
     def mask(self, value: Any) -> Any:  # noqa: ANN401 - any JSON
         """The same JSON value without a secret in any of its texts and names."""

@@ -232,7 +232,7 @@ def _payload(job: Order) -> dict[str, Any]:
         "env_fingerprint": job.fingerprint,
         "registry_snapshot": job.snapshot.id,
         "timeout_s": int(job.timeout_s),
-        "secrets": list(job.spec.secrets_required) if job.mode == "real" else [],
+        "secrets": list(job.spec.secrets(job.mode)),
         "inputs_hash": job.inputs_hash,
         "tenant": job.plan.split("/")[2],
     }

@@ -176,7 +176,7 @@ class Run:
         expected = self.order.expected_oci
         if expected is not None and expected != self._place.image_digest:
             raise fault("ERR_REGISTRY_MISMATCH", "image_digest")
-        for name in self.order.secrets:
+        for name in self.order.secrets_required:
             # Asked first: a place that has none says so, whatever else it would refuse.
             self._vault.read(name)
         self._hidden = self._vault.values()

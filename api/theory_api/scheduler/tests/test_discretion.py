@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from theory_api.domain.registry import RegistrySnapshot
+from theory_api.domain.tests.shelf import snapshot
 from theory_api.scheduler.tests.bench import House, data_of, step
 from theory_api.scheduler.tests.processors import Run
-from theory_core import loads_strict
+from theory_core import canonicalize, loads_strict
 
 CANARY = "Canary-0123456789-ABCDEF"
 FRAMES: dict[str, dict[str, Any]] = {
@@ -129,6 +131,21 @@ async def test_a_success_that_tells_has_failed(door: str) -> None:
     assert failures[0]["error"]["code"] == code.get(door, "ERR_ADAPTER_INVOCATION")
     assert "tells a secret" in failures[0]["error"]["message"]
     assert CANARY.lower() not in everything
+
+
+async def test_a_run_is_given_the_optional_secrets_too_and_declares_the_required_ones() -> None:
+    changes = {"secrets": {"required": ["API_KEY"], "optional": ["ANOTHER_KEY"]}}
+    document = loads_strict(snapshot().document)
+    document["processors"]["demo/echo@1"] |= changes
+    async with House(registry=RegistrySnapshot.from_document(canonicalize(document))) as house:
+        plan = await house.apply({"a": step(mode="real"), "b": step()})
+        assert await house.ended(plan) == "completed"
+        given = {run.payload["mode"]: run.payload for run in house.processors.runs.values()}
+        assert given["real"]["secrets"] == ["ANOTHER_KEY", "API_KEY"]
+        assert given["real"]["env_fingerprint"].endswith(";secrets:API_KEY")
+        assert given["mock"]["secrets"] == []
+        used = await data_of(house, plan, "secret.used")
+    assert [event["name"] for event in used] == ["ANOTHER_KEY", "API_KEY"]
 
 
 async def test_mode_mock_has_nothing_to_tell() -> None:
