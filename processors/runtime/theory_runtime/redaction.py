@@ -1,7 +1,7 @@
 """Take credentials out of text that leaves the process."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 MASK: Final = "[redacted]"
@@ -40,8 +40,10 @@ def redact(text: str, known: Iterable[str] = ()) -> str:
     return _NAMED.sub(rf"\1{MASK}", text)
 
 
-def mask(value: Any, known: Iterable[str]) -> Any:  # noqa: ANN401 - any JSON
+def mask(value: Any, known: Sequence[str]) -> Any:  # noqa: ANN401 - any JSON
     """A JSON value, none of whose texts and names holds a `known` secret; else it is the same."""
+    if not known:
+        return value
     if isinstance(value, str):
         for secret in sorted(known, key=len, reverse=True):
             if len(secret) >= _LEAST_CHARS:
@@ -54,7 +56,7 @@ def mask(value: Any, known: Iterable[str]) -> Any:  # noqa: ANN401 - any JSON
     return value
 
 
-def tells(value: Any, known: Iterable[str]) -> bool:  # noqa: ANN401 - any JSON
+def tells(value: Any, known: Sequence[str]) -> bool:  # noqa: ANN401 - any JSON
     """Whether a JSON value holds a secret anywhere, in letters of whichever case."""
     if isinstance(value, str):
         folded = value.casefold()
@@ -64,7 +66,7 @@ def tells(value: Any, known: Iterable[str]) -> bool:  # noqa: ANN401 - any JSON
     return isinstance(value, list) and any(tells(item, known) for item in value)
 
 
-def holds(data: bytes, known: Iterable[str]) -> bool:
+def holds(data: bytes, known: Sequence[str]) -> bool:
     """Whether bytes hold a secret as it is."""
     values = (secret.encode() for secret in known)
     return any(len(value) >= LEAST_BYTES and value in data for value in values)
