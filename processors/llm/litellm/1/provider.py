@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from theory_core import TheoryError, canonicalize, digest
-from theory_runtime import Config, OutputItem, ProcessorResult, secret
+from theory_runtime import Config, OutputItem, ProcessorResult, pinned, secret
 from theory_runtime.egress import Spot, locate
 
 NAME: Final = "litellm-script"
@@ -50,23 +50,8 @@ _BLOCK_MARK: Final = re.compile(r"^\s*(?:#{1,6}\s+|[-*•+]\s+|\d{1,3}[.)]\s+|>\
 _EMPHASIS: Final = re.compile(r"[*`]+|\b_+|_+\b")
 _WORD: Final = re.compile(r"[^\W\d_]{4,}")
 _ABBREVIATIONS: Final = (
-    *(
-        "approx",
-        "bzw",
-        "ca",
-        "cf",
-        "dr",
-        "e.g",
-        "eg",
-        "etc",
-        "i.e",
-        "jr",
-        "mr",
-        "mrs",
-        "ms",
-        "prof",
-    ),
-    *("sr", "st", "u.a", "usw", "vs", "z.b", "π.χ", "κ.λπ", "т.д", "т.е", "т.к", "т.п"),
+    *("approx", "bzw", "ca", "cf", "dr", "e.g", "eg", "etc", "i.e", "jr", "mr", "mrs", "ms"),
+    *("prof", "sr", "st", "u.a", "usw", "vs", "z.b", "π.χ", "κ.λπ", "т.д", "т.е", "т.к", "т.п"),
 )
 """Words whose full stop ends no sentence."""
 _NUMBERED: Final = ("ch", "fig", "no", "nos", "nr", "op", "p", "pp", "vol", "αρ", "рис", "стр")
@@ -345,24 +330,9 @@ def _asked(model: str) -> str:
 
 def _client(spot: Spot, endpoint: str, key: str) -> object:
     """The client that the library asks through: to the address that was checked, and no other."""
-    import httpx  # noqa: PLC0415 - as the library
     import openai  # type: ignore[import-not-found]  # noqa: PLC0415 - as the library
 
-    class Pinned(httpx.HTTPTransport):
-        """HTTP to an address, for the name that it stands for; a certificate is the name's."""
-
-        def handle_request(self, request: httpx.Request) -> httpx.Response:
-            url = request.url
-            port = url.port or (443 if url.scheme == "https" else 80)
-            if (url.scheme, url.host, port) != (spot.scheme, spot.host, spot.port):
-                message = "another address than the one that was checked"
-                raise httpx.ConnectError(message, request=request)
-            request.url = url.copy_with(host=spot.address)
-            request.extensions = {**request.extensions, "sni_hostname": spot.host}
-            return super().handle_request(request)
-
-    transport = Pinned(trust_env=False)
-    wire = httpx.Client(transport=transport, follow_redirects=False, trust_env=False)
+    wire = pinned.client(spot)
     return openai.OpenAI(api_key=key, base_url=endpoint, http_client=wire, max_retries=0)
 
 
