@@ -42,6 +42,11 @@ class Deployment(Value, frozen=True):
     owner: str = NOBODY
     """Whose it is, as `owner_mark` has it."""
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Names of all that the function of mode real is given."""
+        return (*self.secrets_required, *self.secrets_optional)
+
 
 class Standing(Value, frozen=True):
     """An app that a deployment of ours left, by what it wrote on it."""
@@ -81,11 +86,6 @@ def stale(
 def _versioned(ref: str) -> tuple[str, int]:
     name, _, version = ref.partition("@")
     return name, int(version)
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """Names of all that the function of mode real is given."""
-        return (*self.secrets_required, *self.secrets_optional)
 
 
 def owner_of(user: str, branch: str) -> str:
