@@ -228,7 +228,7 @@ class ModalDelivery:
             "env_fingerprint": env_fingerprint(spec, platform=PLATFORM, mode="real"),
             "registry_snapshot": self._snapshot.id,
             "timeout_s": 1,
-            "secrets": list(spec.secrets_required),
+            "secrets": list(spec.secrets("real")),
         }
 
 

@@ -223,6 +223,10 @@ def _check_inputs(file: _File, schema: Mapping[str, Any], shared: Mapping[str, A
     if uris.hidden(whole):
         reason = "an address (format: uri) stands below properties and items alone"
         raise file.refuse(("inputs",), reason)
+    name = uris.undeclared(schema)
+    if name is not None:
+        reason = f"{name} is an address, by its name or its pattern: it needs format: uri"
+        raise file.refuse(("inputs",), reason)
 
 
 def _references(value: Any, place: Place) -> Iterator[tuple[Place, str]]:  # noqa: ANN401

@@ -42,6 +42,11 @@ class Deployment(Value, frozen=True):
     owner: str = NOBODY
     """Whose it is, as `owner_mark` has it."""
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Names of all that the function of mode real is given."""
+        return (*self.secrets_required, *self.secrets_optional)
+
 
 class Standing(Value, frozen=True):
     """An app that a deployment of ours left, by what it wrote on it."""

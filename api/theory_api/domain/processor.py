@@ -168,6 +168,14 @@ class ProcessorSpec:
         """Names that mode real is given if they are set."""
         return self.document.secrets.optional
 
+    def secrets(self, mode: Mode | str) -> tuple[str, ...]:
+        """Names that a run may read, sorted: of mode real alone."""
+        return (
+            tuple(sorted((*self.secrets_required, *self.secrets_optional)))
+            if mode == "real"
+            else ()
+        )
+
     @property
     def outputs(self) -> tuple[DeclaredOutput, ...]:
         """What a run declares to write."""

@@ -21,6 +21,10 @@ _URI: Final = re.compile(
 """Scheme, host in lower case, port; no user, no backslash, no space, nothing to be decoded."""
 _PORTS: Final = {"http": 80, "https": 443}
 _MAX_PORT: Final = 65535
+_CALLED: Final = re.compile(r"(?:.*[_-])?(?:endpoint|uri|url)s?", re.IGNORECASE)
+"""Names of parameters that are addresses, whatever their schema says."""
+_SHAPED: Final = re.compile(r"\^?(?:\((?:\?:)?)*https?")
+"""How a pattern begins that addresses match."""
 
 Origin = tuple[str, str, int]
 
@@ -65,6 +69,17 @@ def hidden(schema: Mapping[str, Any]) -> bool:
     return any(id(member) not in seen for member in _declared(schema))
 
 
+def undeclared(schema: Mapping[str, Any]) -> str | None:
+    """The name of a parameter that is an address by name or by pattern and does not say so.
+
+    Law: such a schema is refused when it is read: what is not declared, no policy is asked about.
+    """
+    for name, member in _named(schema):
+        if any(_looks(name, text) for text in _texts(member)):
+            return name
+    return None
+
+
 def _addresses(schema: object, value: object, place: str) -> Iterator[tuple[str, object]]:
     """Every value that stands where the schema has an address, and its place."""
     if _is_uri(schema):
@@ -99,6 +114,35 @@ def _declared(value: object) -> Iterator[object]:
     if isinstance(value, list):
         for item in value:
             yield from _declared(item)
+
+
+def _named(value: object) -> Iterator[tuple[str, object]]:
+    """Every property of a schema, wherever it is declared."""
+    if isinstance(value, Mapping):
+        yield from _members(value)
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _named(item)
+
+
+def _texts(schema: object) -> Iterator[Mapping[str, Any]]:
+    """The schemas of strings that a property may be, one by one or in lists and choices."""
+    if not isinstance(schema, Mapping):
+        return
+    kind = schema.get("type", "string" if "pattern" in schema else None)
+    if kind == "string" or (isinstance(kind, list) and "string" in kind):
+        yield schema
+    for choice in ("anyOf", "oneOf", "allOf", "prefixItems"):
+        for item in schema.get(choice, ()):
+            yield from _texts(item)
+    for inner in ("items", "additionalProperties"):
+        yield from _texts(schema.get(inner))
+
+
+def _looks(name: str, schema: Mapping[str, Any]) -> bool:
+    shaped = _SHAPED.match(str(schema.get("pattern", ""))) is not None
+    return (shaped or _CALLED.fullmatch(name) is not None) and not _is_uri(schema)
 
 
 def _members(schema: object) -> Iterable[tuple[str, object]]:

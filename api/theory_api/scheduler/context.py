@@ -85,3 +85,5 @@ class Context:
     """Who hands the frames of runs on to those who watch; None: nobody watches."""
     capacity: Capacity | None = None
     """Places shared with other schedulers of this process; None: the pace's `parallel` alone."""
+    secret: Callable[[str], str | None] = lambda _name: None
+    """The value of a secret, as far as this process knows it: what no run may tell."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -14,6 +14,7 @@ from theory_api.domain.state import Attempting
 from theory_api.domain.values import Fault
 from theory_api.ports.adapter import Adapter
 from theory_api.scheduler.context import Context, Notice
+from theory_api.scheduler.discretion import Discretion
 from theory_api.scheduler.inputs import with_urls
 from theory_api.scheduler.metering import Judge, Metering
 from theory_api.scheduler.order import Order
@@ -27,17 +28,24 @@ from theory_core import TheoryError, error_envelope, loads_strict
 
 log = structlog.get_logger(__name__)
 
+_CALLS: Final = frozenset({"provider.call", "provider.response"})
+"""Phases by which a runtime says that its processor asks a provider (spec: logs)."""
+_MOST_CALLS: Final = 1000
+
 
 @dataclass(slots=True)
 class _Run:
     """What is known while an attempt runs."""
 
     reins: Reins
+    discretion: Discretion
     trace: Trace = field(default_factory=Trace)
     overrun: Fault | None = None
     """Why the scheduler itself stops it."""
     stated: dict[str, int] = field(default_factory=dict)
     """The largest usage that the run's own frames stated."""
+    calls: int = 0
+    """Lines of the log about questions to providers."""
 
 
 async def execute(context: Context, metering: Metering, job: Order, reins: Reins) -> Note | None:
@@ -46,7 +54,7 @@ async def execute(context: Context, metering: Metering, job: Order, reins: Reins
     A run that fails is a note with an error; this raises only what a store raises. None: it had to
     be stopped, and nobody confirms that nothing of it runs any more.
     """
-    run = _Run(reins)
+    run = _Run(reins, Discretion.of(context, job.spec, job.mode))
     started = context.clock.monotonic()
     await context.intakes.open(
         job.execution_id,
@@ -64,9 +72,24 @@ async def execute(context: Context, metering: Metering, job: Order, reins: Reins
     if envelope is None:
         return None
     duration_ms = int((context.clock.monotonic() - started) * 1000)
-    back = Returned(envelope, received, run.trace, duration_ms, run.overrun, run.stated)
+    back = Returned(
+        envelope,
+        received,
+        run.trace,
+        duration_ms,
+        run.overrun,
+        run.stated,
+        discretion=run.discretion,
+    )
     reckoned = await patiently(context, lambda: reckon(context, job, back))
     return await patiently(context, lambda: keep(context, reckoned))
+
+
+def _log_call(job: Order, run: _Run, phase: str) -> None:
+    """Log a question to a provider, or its answer; whoever asks without end is logged so often."""
+    if phase in _CALLS and run.calls < _MOST_CALLS:
+        run.calls += 1
+        log.info(phase, **_labels(job))
 
 
 def _labels(job: Order) -> dict[str, str]:
@@ -83,12 +106,14 @@ async def _invoke(
 ) -> Mapping[str, Any] | None:
     adapter = context.adapters[job.attempt.adapter]
 
-    async def on_frame(frame: Mapping[str, Any]) -> None:
+    async def on_frame(told: Mapping[str, Any]) -> None:
+        frame = run.discretion.mask(told)
         run.trace.frame(frame)
         if context.streams is not None:
             context.streams.publish(job.execution_id, frame)
         if frame["kind"] == "Event":
             content = frame["content"]
+            _log_call(job, run, content["phase"])
             notice = Notice(
                 job.plan,
                 job.attempt.transition,
@@ -207,7 +232,7 @@ def _payload(job: Order) -> dict[str, Any]:
         "env_fingerprint": job.fingerprint,
         "registry_snapshot": job.snapshot.id,
         "timeout_s": int(job.timeout_s),
-        "secrets": list(job.spec.secrets_required) if job.mode == "real" else [],
+        "secrets": list(job.spec.secrets(job.mode)),
         "inputs_hash": job.inputs_hash,
         "tenant": job.plan.split("/")[2],
     }

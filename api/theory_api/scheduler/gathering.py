@@ -133,7 +133,7 @@ class Gathering:
             inputs=inputs,
             inputs_hash=resolved.inputs_hash,
             consumed=resolved.consumed,
-            secrets=_secrets(spec, proposed.mode),
+            secrets=spec.secrets(proposed.mode),
             verdicts=verdicts,
             adapter=adapter,
             env_fingerprint=env_fingerprint(spec, platform=context.platform, mode=proposed.mode),
@@ -200,7 +200,3 @@ def _write_set(plan: str, specs: tuple[SelectorSpec, ...], ident: str) -> tuple[
         path = WorldPath(spec.path.replace("{execution_id}", ident), root=plan)
         expanded.append(SelectorSpec(kind=spec.kind, path=path.relative))
     return tuple(expanded)
-
-
-def _secrets(spec: ProcessorSpec, mode: str) -> tuple[str, ...]:
-    return tuple(sorted(spec.secrets_required)) if mode == "real" else ()

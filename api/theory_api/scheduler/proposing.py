@@ -16,6 +16,7 @@ from theory_api.domain.registry import RegistrySnapshot
 from theory_api.domain.state import Attempting, PlanState
 from theory_api.domain.values import Output
 from theory_api.scheduler.context import PASSING, Context
+from theory_api.scheduler.discretion import Discretion
 from theory_api.scheduler.outcome import Note, fault
 from theory_api.scheduler.reckoning import disown
 from theory_api.scheduler.turns import Turn
@@ -120,7 +121,13 @@ class Proposing:
         left: Mapping[str, int],
     ) -> _Batch:
         """Every proposal, judged; raises `_RefusedProposalError` for the first that is refused."""
-        entries = _entries(await self._body(found))
+        body = await self._body(found)
+        parent = state.transitions[attempt.transition].proposed
+        spec = snapshot.processor(parent.processor_ref)
+        discretion = Discretion.of(self._context, spec, parent.mode)
+        if discretion.tells(body.decode("utf-8", "replace")):
+            raise _RefusedProposalError(_invalid("it tells a secret"))
+        entries = _entries(body)
         for name, entry in entries.items():
             if name in state.transitions:
                 taken = _invalid(f"transition {name} exists already", "ERR_CONFLICT")

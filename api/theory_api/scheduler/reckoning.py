@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -16,6 +16,7 @@ from theory_api.domain.values import Fault, Output
 from theory_api.ports.artifacts import Blob
 from theory_api.ports.intake import Received
 from theory_api.scheduler.context import PASSING, Context
+from theory_api.scheduler.discretion import Discretion
 from theory_api.scheduler.order import Order
 from theory_api.scheduler.outcome import (
     INDEX,
@@ -28,7 +29,15 @@ from theory_api.scheduler.outcome import (
     read_receipt,
 )
 from theory_api.scheduler.trace import Trace
-from theory_core import HASH_SCHEMA, LIMITS, TheoryError, canonicalize, digest, loads_strict
+from theory_core import (
+    ERROR_CODES,
+    HASH_SCHEMA,
+    LIMITS,
+    TheoryError,
+    canonicalize,
+    digest,
+    loads_strict,
+)
 
 _NOWHERE: Final = "cpu:unknown;memory:unknown;platform:unknown;runtime:unknown"
 _PLACE: Final = ("env_fingerprint", "image_digest", "image_id")
@@ -49,6 +58,7 @@ class Returned:
     """Why the scheduler itself stopped it, if it did."""
     stated: Mapping[str, int]
     """The largest usage that the run's own frames stated."""
+    discretion: Discretion = field(default_factory=Discretion)
 
     @property
     def arrived(self) -> dict[str, Received]:
@@ -91,7 +101,7 @@ async def reckon(context: Context, job: Order, back: Returned) -> Reckoned:
             context, _stable(context, job), error, duration_ms=back.duration_ms
         )
     envelope = back.envelope
-    if error is not None and error != _enveloped(envelope):
+    if error is not None and (error != _enveloped(envelope) or back.discretion.tells(envelope)):
         envelope = _error_envelope(job.execution_id, job.fingerprint, error)
     back.trace.event("outcome", status="error" if error else "success")
     named = canonicalize(envelope), back.trace.encode()
@@ -187,7 +197,13 @@ def _stated_error(back: Returned) -> Fault | None:
     """The envelope's error; the scheduler's own stop is the reason of what it stopped."""
     if back.overrun is not None:
         return back.overrun
-    return _enveloped(back.envelope)
+    stated = _enveloped(back.envelope)
+    if not back.discretion.tells(back.envelope):
+        return stated
+    code = "ERR_ADAPTER_INVOCATION" if stated is None else stated.code
+    if code not in ERROR_CODES or back.discretion.tells(code):
+        code = "ERR_ADAPTER_INVOCATION"
+    return Fault(code=code, message=f"{ERROR_CODES[code].summary}: the envelope tells a secret")
 
 
 def _enveloped(envelope: Mapping[str, Any]) -> Fault | None:
@@ -228,11 +244,17 @@ async def _receipt(
         fields = read_receipt(body)
         usage = fields["usage"]
         check_receipt(fields, expected)
+        _check_discreet(fields, back.discretion)
     except TheoryError as refusal:
         if error is None:
             raise _RefusedReceiptError(refusal, usage) from refusal
         return _above(job, usage), None
     return usage, Blob(arrived.cid, arrived.size_bytes)
+
+
+def _check_discreet(fields: Mapping[str, Any], discretion: Discretion) -> None:
+    if discretion.tells(fields):
+        raise TheoryError("ERR_RECEIPT", "the receipt tells a secret", {})
 
 
 class _RefusedReceiptError(Exception):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import structlog
@@ -14,6 +16,7 @@ import structlog
 from theory_api import settings as configuration
 from theory_api.domain import planning
 from theory_api.wiring import open_engine
+from theory_core import TheoryError
 
 
 class OwnInterpreter:
@@ -55,3 +58,44 @@ async def test_a_proposal_that_nobody_judged_is_refused_at_admission(
         structlog.reset_defaults()
     (step,) = view.transitions
     assert (view.status, step.error_code, step.executions) == ("failed", "ERR_INPUTS", [])
+
+
+GOAL = {"name": "artifact.exists@1", "params": {"path": "/artifacts/film/"}}
+ASKED: dict[str, dict[str, Any]] = {
+    "agent/planner@1": {"goal": GOAL, "wanted": "frames", "world": [], "catalogue": []},
+    "llm/litellm@1": {"task": "script", "text": "The tide turns the wheel."},
+    "text/embed@1": {"corpus": [{"id": "a", "text": "The tide turns the wheel."}]},
+}
+
+
+@pytest.mark.scenario(95, 98)
+@pytest.mark.parametrize("ref", sorted(ASKED))
+async def test_no_key_goes_to_an_address_that_the_shipped_policy_does_not_list(
+    ref: str, tmp_path: Path
+) -> None:
+    environment = {"THEORY_LOG": "error", "OPENAI_API_KEY": "sk-canary-0c1d2e3f4a5b6c7d"}
+    settings = configuration.read(environment, home=tmp_path / "home")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.2)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        document = {
+            "schema": "theory.plan.v1",
+            "plan": "nosy",
+            "budget": {},
+            "transitions": {
+                "ask": {
+                    "processor_ref": ref,
+                    "mode": "real",
+                    "inputs": {**ASKED[ref], "endpoint": url},
+                }
+            },
+        }
+        try:
+            async with open_engine(settings, environments=OwnInterpreter()) as services:
+                with pytest.raises(TheoryError, match="uri not allowed") as caught:
+                    await services.plans.apply(document, tenant="local", by="test")
+        finally:
+            structlog.reset_defaults()
+        with pytest.raises(TimeoutError):
+            listening.accept()
+    assert caught.value.code == "ERR_INPUTS"

@@ -12,6 +12,7 @@ import http.server
 import json
 import os
 import shutil
+import socket
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -52,7 +53,7 @@ def chunk(delta: dict[str, str], **more: Any) -> bytes:  # noqa: ANN401 - member
 @pytest.fixture
 def endpoint() -> Iterator[Any]:
     """An OpenAI-compatible server whose manner a test chooses; it keeps what it was asked."""
-    state = SimpleNamespace(manner="good", asked=[], leave=threading.Event())
+    state = SimpleNamespace(manner="good", elsewhere="", asked=[], leave=threading.Event())
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -76,6 +77,12 @@ def endpoint() -> Iterator[Any]:
         def garbage(self) -> None:
             self._start(200, "text/event-stream")
             self.wfile.write(b"data: {no json, echo of " + KEY.encode() + b"\n\n")
+
+        def moved(self) -> None:
+            self.send_response(307)
+            self.send_header("Location", state.elsewhere)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def silent(self) -> None:
             state.leave.wait(60)
@@ -236,10 +243,34 @@ settings["REQUEST_TIMEOUT_S"] = 2
 vault.grant(vault.Vault(Path(sys.argv[3]), ("OPENAI_API_KEY",)))
 config = Config("llm/litellm@1", "real", "x1", Path(), lambda *_: None)
 try:
-    provider["make_runner"](config)({"task": "script", "text": "t", "endpoint": sys.argv[2]})
+    params = {"task": "script", "text": "t", "endpoint": sys.argv[2], **json.loads(sys.argv[4])}
+    provider["make_runner"](config)(params)
 except TheoryError as error:
     print(json.dumps([error.code, error.detail]))
 """
+
+
+async def call(
+    tmp_path: Path,
+    endpoint: Any,  # noqa: ANN401 - the stand-in's state
+    url: str,
+    **params: str,
+) -> tuple[str, dict[str, str]]:
+    """How the provider fails when it is called in the environment that mode real makes."""
+    settings = told(tmp_path, endpoint)
+    folder = settings.processors / "llm" / "litellm" / "1"
+    environments = Environments(settings.cache / "environments", settings.wheels)
+    python = await environments.python_for(folder, "real", lambda _text: None)
+    (tmp_path / "OPENAI_API_KEY").write_text(KEY)
+    command = [str(python), "-c", CALL, str(folder / "provider.py"), url, str(tmp_path)]
+    command.append(json.dumps(params))
+    done = await asyncio.to_thread(
+        subprocess.run, command, check=True, capture_output=True, text=True
+    )
+    assert KEY not in done.stdout + done.stderr
+    assert "echo of" not in done.stdout + done.stderr
+    code, detail = json.loads(done.stdout.splitlines()[-1])
+    return code, detail
 
 
 @pytest.mark.parametrize("manner", ["broken", "garbage", "silent"])
@@ -248,19 +279,45 @@ async def test_every_kind_of_failure_is_the_providers(
     endpoint: Any,  # noqa: ANN401 - the stand-in's state
     manner: str,
 ) -> None:
-    settings = told(tmp_path, endpoint)
-    folder = settings.processors / "llm" / "litellm" / "1"
-    environments = Environments(settings.cache / "environments", settings.wheels)
-    python = await environments.python_for(folder, "real", lambda _text: None)
-    (tmp_path / "OPENAI_API_KEY").write_text(KEY)
     endpoint.manner = manner
-    command = [str(python), "-c", CALL, str(folder / "provider.py"), f"{endpoint.url}/v1"]
-    done = await asyncio.to_thread(
-        subprocess.run, [*command, str(tmp_path)], check=True, capture_output=True, text=True
-    )
-    code, detail = json.loads(done.stdout.splitlines()[-1])
+    code, detail = await call(tmp_path, endpoint, f"{endpoint.url}/v1")
     assert code == "ERR_PROVIDER"
     assert set(detail) == {"reason"}
-    assert KEY not in done.stdout + done.stderr
-    assert "echo of" not in done.stdout + done.stderr
     assert len(endpoint.asked) == 1
+
+
+@pytest.mark.scenario(98)
+@pytest.mark.parametrize("model", ["openai/gpt-4o-mini", "groq/m", "gpt-5.2", "ollama/m"])
+async def test_a_listed_endpoint_hands_nothing_on_to_another(
+    tmp_path: Path,
+    endpoint: Any,  # noqa: ANN401 - the stand-in's state
+    model: str,
+) -> None:
+    endpoint.manner = "moved"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        other.settimeout(0.2)
+        endpoint.elsewhere = f"http://127.0.0.1:{other.getsockname()[1]}/v1/chat/completions"
+        code, _ = await call(tmp_path, endpoint, f"{endpoint.url}/v1", model=model)
+        with pytest.raises(TimeoutError):
+            other.accept()
+    assert (code, len(endpoint.asked)) == ("ERR_PROVIDER", 1)
+
+
+@pytest.mark.scenario(98)
+async def test_a_name_that_leads_inside_gets_neither_key_nor_text(
+    tmp_path: Path,
+    endpoint: Any,  # noqa: ANN401 - the stand-in's state
+) -> None:
+    url = endpoint.url.replace("127.0.0.1", "localhost")
+    code, detail = await call(tmp_path, endpoint, f"{url}/v1")
+    assert (code, detail, endpoint.asked) == ("ERR_INPUTS", {"reason": "address_private"}, [])
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-5-pro", "responses/m"])
+async def test_a_model_that_is_no_chat_is_refused(
+    tmp_path: Path,
+    endpoint: Any,  # noqa: ANN401 - the stand-in's state
+    model: str,
+) -> None:
+    code, detail = await call(tmp_path, endpoint, f"{endpoint.url}/v1", model=model)
+    assert (code, detail, endpoint.asked) == ("ERR_INPUTS", {"reason": "model"}, [])

@@ -143,6 +143,7 @@ class Site:
             hub=hub,
             streams=self.streams,
             capacity=self.capacity,
+            secret=self.secret,
         )
         walk = Verification(self.read, self.clock, mine=mine) if self.resident else None
         engine = Engine(

@@ -1,9 +1,14 @@
 """What a provider is told before it runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+CALL: Final = "provider.call"
+RESPONSE: Final = "provider.response"
+"""Phases of a question to a provider; the control plane logs them by these names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +28,14 @@ class Config:
     Kinds are `Token`, `Frame`, `Log` and `Event`, contents as in spec, run.v1, but that `progress`
     counts thousandths and `data` of a `Frame` may be bytes. Another shape is `ERR_INTERNAL`.
     """
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Around one question to a provider's endpoint, up to the end of its answer.
+
+        Law: what is asked and answered is told to nobody (spec: logs); a question that has no
+        answer has no `provider.response`.
+        """
+        self.progress("Event", {"phase": CALL})
+        yield
+        self.progress("Event", {"phase": RESPONSE})

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from theory_runtime.fault import fault
+from theory_runtime.machine import facts
 
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,3}")
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
@@ -64,6 +65,12 @@ class Order:
     def secrets(self) -> tuple[str, ...]:
         """Names of the secrets that it may read."""
         return tuple(self.payload["secrets"]) if self.mode == "real" else ()
+
+    @property
+    def secrets_required(self) -> tuple[str, ...]:
+        """Those of them that the environment declares: without one of these nothing starts."""
+        declared = facts(self.fingerprint).get("secrets", "").split(",")
+        return tuple(name for name in self.secrets if name in declared)
 
     def is_same_run(self, other: "Order") -> bool:
         """Whether another order asks for the very same; where its bytes go may differ."""

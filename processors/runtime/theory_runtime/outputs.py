@@ -10,12 +10,16 @@ from typing import Any, BinaryIO, Final, Protocol
 
 from theory_core import LIMITS, Hasher, TheoryError, WorldPath, canonicalize, resolve_outputs
 from theory_runtime.fault import fault
+from theory_runtime.redaction import holds, tells
 from theory_runtime.result import OutputItem
 
 FOLDER: Final = "outputs/"
 INDEX: Final = "outputs.json"
 RECEIPT: Final = "receipt.json"
 JSON: Final = "application/json"
+
+SEARCHED_BYTES: Final = 1 << 20
+"""An output that is larger is not searched for secrets."""
 
 _ANY_PLAN: Final = "/world/any/any"
 _PIECE_BYTES: Final = 1 << 20
@@ -74,14 +78,25 @@ class Delivered:
 
 
 def deliver(
-    items: Sequence[OutputItem], door: Door, *, write_prefix: str, work_dir: Path, max_bytes: int
+    items: Sequence[OutputItem],
+    door: Door,
+    *,
+    write_prefix: str,
+    work_dir: Path,
+    max_bytes: int,
+    hidden: Sequence[str] = (),
 ) -> Delivered:
     """Send all outputs and, last, their index.
 
-    Nothing is sent unless every path is good. Raises `TheoryError`: `ERR_OUTPUT_DUPLICATE`,
-    `ERR_OUTPUT_PREFIX`, `ERR_TOO_LARGE`, `ERR_UPLOAD`, `ERR_STORAGE`, `ERR_INTERNAL`.
+    Nothing is sent unless every path is good, and none that tells what is `hidden`. Raises
+    `TheoryError`: `ERR_OUTPUT_DUPLICATE`, `ERR_OUTPUT_PREFIX`, `ERR_TOO_LARGE`, `ERR_UPLOAD`,
+    `ERR_STORAGE`, `ERR_INTERNAL`.
     """
     paths = _paths(items, write_prefix)
+    if any(tells(path, hidden) for path in paths):
+        raise fault("ERR_INTERNAL", "secret_in_path")
+    if any(tells(item.mime, hidden) for item in items):
+        raise fault("ERR_INTERNAL", "secret_in_mime")
     root = work_dir.resolve()
     entries, room = [], max_bytes
     for path, item in sorted(zip(paths, items, strict=True), key=lambda pair: pair[0]):
@@ -90,6 +105,10 @@ def deliver(
             room -= size
             if room < 0:
                 raise fault("ERR_TOO_LARGE", "outputs", limit=max_bytes)
+            if hidden and size <= SEARCHED_BYTES:
+                if holds(body.read(size), hidden):
+                    raise fault("ERR_INTERNAL", "secret_in_output")
+                body.seek(0)
             cid = send(door, path.removeprefix(write_prefix), body, size, item.mime)
         entries.append({"path": path, "cid": cid, "size_bytes": size, "mime": item.mime})
     index = canonicalize({"outputs": entries})

@@ -22,6 +22,7 @@ from theory_runtime.fault import fault, reason_of
 from theory_runtime.memory import oom_kills
 from theory_runtime.order import Order
 from theory_runtime.record import Record
+from theory_runtime.redaction import mask, tells
 from theory_runtime.reserve import Reserve
 from theory_runtime.spill import Spill
 from theory_runtime.worker import FRAME_KINDS, Job
@@ -80,6 +81,7 @@ class Run:
         self._ask: asyncio.Future[TheoryError] = asyncio.get_running_loop().create_future()
         self._told: str | None = None
         self._vault = vault.Vault(place.secrets_dir, order.secrets)
+        self._hidden: tuple[str, ...] = ()
 
     # -- what others ask of it ------------------------------------------------------------------
 
@@ -174,9 +176,10 @@ class Run:
         expected = self.order.expected_oci
         if expected is not None and expected != self._place.image_digest:
             raise fault("ERR_REGISTRY_MISMATCH", "image_digest")
-        for name in self.order.secrets:
+        for name in self.order.secrets_required:
             # Asked first: a place that has none says so, whatever else it would refuse.
             self._vault.read(name)
+        self._hidden = self._vault.values()
         if self._place.only_mode not in {None, self.order.mode}:
             raise fault("ERR_MODE_INVALID", "only_" + str(self._place.only_mode))
 
@@ -260,7 +263,8 @@ class Run:
                 frame = message["frame"]
                 if frame["kind"] not in FRAME_KINDS:
                     raise fault("ERR_WS_PROTOCOL", "line")
-                self.record.add(frame["kind"], frame["content"])
+                # Law: whatever a provider does to its worker, no frame holds a secret.
+                self.record.add(frame["kind"], mask(frame["content"], self._hidden))
                 self._meter(frame)
         except OSError:
             # It died with our words unread: its exit code tells the rest.
@@ -284,7 +288,7 @@ class Run:
 
     def _tail(self, worker: Child, work_dir: Path) -> str:
         places = {str(work_dir): "{work}", str(self._place.folder): "{run}"}
-        return worker.tail.read(secrets=self._vault.values(), places=places)
+        return worker.tail.read(secrets=self._hidden, places=places)
 
     # -- how it ends ----------------------------------------------------------------------------
 
@@ -300,6 +304,8 @@ class Run:
             )
         except TheoryError as error:
             return await self._failed(fault("ERR_INTERNAL", error.code), tail)
+        if tells(envelope, self._hidden):
+            return await self._failed(fault("ERR_INTERNAL", "secret_in_envelope"), tail)
         if envelope["status"] == "error" and tail:
             envelope["meta"]["stderr_tail"] = tail
         return envelope

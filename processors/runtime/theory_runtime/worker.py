@@ -20,7 +20,7 @@ from theory_runtime.config import Config
 from theory_runtime.door import FolderDoor, HttpDoor, open_door
 from theory_runtime.fault import fault, from_provider, reason_of
 from theory_runtime.order import Order
-from theory_runtime.redaction import redact
+from theory_runtime.redaction import holds, mask, redact, tells
 from theory_runtime.result import ProcessorResult, settle
 
 FRAME_KINDS: Final = frozenset({"Token", "Frame", "Log", "Event"})
@@ -134,7 +134,7 @@ class _Work:
             return self._run().decode()
         except TheoryError as error:
             self._receipt()
-            reason = reason_of(error)
+            reason = self._discreet(reason_of(error))
             return error_envelope(
                 order.execution_id, error.code, env_fingerprint=order.fingerprint, reason=reason
             ).decode()
@@ -144,16 +144,23 @@ class _Work:
     def _run(self) -> bytes:
         params = inputs.localize(self._order.params, self._door, self._job.work_dir / "inputs")
         result = self._provide(params)
+        if tells(result.processor_info, self._hidden):
+            raise fault("ERR_INTERNAL", "secret_in_processor_info")
         delivered = outputs.deliver(
             result.outputs,
             self._door,
             write_prefix=self._order.write_prefix,
             work_dir=self._job.work_dir,
             max_bytes=self._order.max_bytes,
+            hidden=self._hidden,
         )
         envelope = self._success(delivered)
         self._receipt(result, delivered)
         return envelope
+
+    def _discreet(self, reason: str | None) -> str | None:
+        """Law: no envelope holds a secret, whatever a provider raises (spec: envelope)."""
+        return "redacted" if tells(reason, self._hidden) else reason
 
     def _success(self, delivered: outputs.Delivered) -> bytes:
         try:
@@ -252,10 +259,13 @@ def _load(provider: Path) -> Callable[[Config], Callable[[dict[str, Any]], objec
 def _said(kind: str, content: Mapping[str, Any], hidden: tuple[str, ...]) -> dict[str, Any]:
     """The content as it travels: bytes as base64, thousandths of progress as a share.
 
-    Law: no log line holds a secret, whoever wrote it (spec: logs).
+    Law: no frame holds a secret, whoever wrote it (spec: logs). Raises `ERR_INTERNAL` for data with
+    one; bytes cannot be masked.
     """
-    said = dict(content)
+    said: dict[str, Any] = mask(dict(content), hidden)
     if kind == "Frame" and isinstance(said.get("data"), bytes):
+        if holds(said["data"], hidden):
+            raise fault("ERR_INTERNAL", "secret_in_frame")
         said["data"] = base64.b64encode(said["data"]).decode("ascii")
     progress = said.get("progress")
     if kind == "Event" and type(progress) is int:

@@ -89,7 +89,7 @@ def _secrets(deployment: Deployment, environment: str) -> list[Secret]:
         modal.Secret.from_name(
             secret_name(name), environment_name=environment, required_keys=[name]
         )
-        for name in deployment.secrets_required
+        for name in deployment.secrets
     ]
 
 
@@ -109,7 +109,7 @@ def _function(
     command = [layout.python, main, "--image-digest", deployment.image_digest]
     command += ["--listen", f"{layout.host}:{port}"]
     command += ["--only-mode", MOCK if function == MOCK else REAL]
-    served: Any = server(tuple(command), deployment.secrets_required)
+    served: Any = server(tuple(command), deployment.secrets)
     door = modal.web_server(port, startup_timeout=60, requires_proxy_auth=True)
     many = modal.concurrent(max_inputs=CONNECTIONS * at_once)
     cores, memory = deployment.cpu_milli * at_once / 1000, deployment.memory_mib * at_once

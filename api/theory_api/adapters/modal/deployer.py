@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from theory_api.adapters.modal.app import FUNCTIONS, Layout, build, read_marks
+import msgspec
+
+from theory_api.adapters.modal.app import FUNCTIONS, Layout, build, read_marks, secret_name
 from theory_api.adapters.modal.endpoints import address
 from theory_api.adapters.modal.sdk import DEPLOY_S, ModalSdk
 from theory_api.adapters.run_v1.calling import coded
@@ -28,15 +30,33 @@ class ModalDeployer:
         self._layout = layout
 
     async def deploy(self, deployment: Deployment) -> Deployed:
-        """Deploy both functions under the app's name."""
+        """Deploy both functions under the app's name; of optional secrets those that are there."""
         environment = self._sdk.environment
 
         async def send(client: Any) -> None:  # noqa: ANN401 - the SDK's client
-            app = build(deployment, environment=environment, layout=self._layout)
+            wanted = deployment.secrets_optional
+            there = [name for name in wanted if await self._has(name, client)]
+            chosen = msgspec.structs.replace(deployment, secrets_optional=tuple(there))
+            app = build(chosen, environment=environment, layout=self._layout)
             await app.deploy.aio(environment_name=environment, client=client)
 
         await self._sdk.call(deployment.app, send, within_s=DEPLOY_S)
         return await self.find(deployment.app)
+
+    async def _has(self, name: str, client: Any) -> bool:  # noqa: ANN401 - the SDK's client
+        """Whether the environment has the secret of a name."""
+        from modal import Secret  # noqa: PLC0415 - a second of imports, for those who use it
+        from modal.exception import NotFoundError  # noqa: PLC0415 - as above
+
+        environment = self._sdk.environment
+        there = Secret.from_name(
+            secret_name(name), environment_name=environment, required_keys=[name]
+        )
+        try:
+            await there.hydrate.aio(client)
+        except NotFoundError:
+            return False
+        return True
 
     async def find(self, app: str) -> Deployed:
         """The app's functions that have an address."""

@@ -209,7 +209,10 @@ class ProcessWsAdapter:
         transport = httpx.AsyncHTTPTransport(uds=live.place.run_socket)
         try:
             await await_healthy(
-                transport, ended=asyncio.shield(supervisor.exited), pace=self._pace.health
+                transport,
+                ended=asyncio.shield(supervisor.exited),
+                pace=self._pace.health,
+                execution_id=name,
             )
             client = RunClient(dial_socket(live.place.run_socket), name)
             live.allowance = Allowance(timeout_s + self._pace.overtime_s)

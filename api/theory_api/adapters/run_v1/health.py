@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,13 +33,19 @@ class HealthPace:
 
 
 async def await_healthy(
-    transport: httpx.AsyncBaseTransport, *, ended: Awaitable[object], pace: HealthPace
+    transport: httpx.AsyncBaseTransport,
+    *,
+    ended: Awaitable[object],
+    pace: HealthPace,
+    execution_id: str | None = None,
 ) -> None:
     """Return once `/healthz` says `{"ok":true}`.
 
-    `ended` is done when there is nobody left to ask. Raises `TheoryError` `ERR_HEALTH` with
+    `ended` is done when there is nobody left to ask; `execution_id` is whom it is for, if anybody,
+    and what the log says. Raises `TheoryError` `ERR_HEALTH` with
     `detail.reason` `ended` or `budget`.
     """
+    labels = {} if execution_id is None else {"execution_id": execution_id}
     began = time.monotonic()
     pause_s = pace.first_s
     end = asyncio.ensure_future(ended)
@@ -48,13 +54,13 @@ async def await_healthy(
             jitter = random.uniform(1 - pace.jitter, 1 + pace.jitter)  # noqa: S311 - no secret
             await asyncio.wait({end}, timeout=pause_s * jitter)
             if end.done():
-                raise _unhealthy("ended")
+                raise _unhealthy("ended", labels)
             rest_s = pace.budget_s - (time.monotonic() - began)
             if await _asks(client, max(rest_s, pace.first_s)):
-                log.info("adapter.health.ok", elapsed_ms=_ms(began))
+                log.info("adapter.health.ok", elapsed_ms=_ms(began), **labels)
                 return
             if time.monotonic() - began > pace.budget_s:
-                raise _unhealthy("budget")
+                raise _unhealthy("budget", labels)
             pause_s = min(2 * pause_s, pace.longest_s)
 
 
@@ -98,8 +104,8 @@ class Witness(httpx.AsyncBaseTransport):
         await self._transport.aclose()
 
 
-def _unhealthy(reason: str) -> TheoryError:
-    log.warning("adapter.health.error", reason=reason)
+def _unhealthy(reason: str, labels: Mapping[str, str]) -> TheoryError:
+    log.warning("adapter.health.error", reason=reason, **labels)
     message = f"{ERROR_CODES['ERR_HEALTH'].summary}: {reason}"
     return TheoryError("ERR_HEALTH", message, {"reason": reason})
 

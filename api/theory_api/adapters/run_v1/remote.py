@@ -197,7 +197,7 @@ class RemoteAdapter:
                 upload={"url": door.url, "headers": {}},
             )
             live.door = door
-            await self._healthy(live, endpoint, expected_oci)
+            await self._healthy(live, name, endpoint, expected_oci)
             if live.halt.is_set():
                 raise coded("ERR_CANCELLED")
             await calling.permitted(self._may_start, live.halt.is_set)
@@ -205,12 +205,16 @@ class RemoteAdapter:
             call = Call(endpoint, name, request, expected_oci, heard, read_s=limit_s)
             return await self._converse(live, call, limit_s)
 
-    async def _healthy(self, live: _Live, endpoint: Endpoint, expected_oci: str | None) -> None:
+    async def _healthy(
+        self, live: _Live, execution_id: str, endpoint: Endpoint, expected_oci: str | None
+    ) -> None:
         """Law: what is reached is what was pinned, or it is not asked to run anything."""
         halted = asyncio.ensure_future(live.halt.wait())
         transport = _Way(endpoint)
         try:
-            await await_healthy(transport, ended=halted, pace=self._pace.health)
+            await await_healthy(
+                transport, ended=halted, pace=self._pace.health, execution_id=execution_id
+            )
         finally:
             halted.cancel()
         if expected_oci is not None and transport.image_digest != expected_oci:

@@ -99,6 +99,7 @@ def test_any_change_changes_the_id(folder: Path) -> None:
         (WRITER, "latency_ms: 180000", "latency_ms: 160000", 69, "times out"),
         (WRITER, "type: integer", "type: whole", 18, "not a JSON Schema"),
         (WRITER, "urn:theory:schema:artifact:v1", "file:///etc/passwd", 27, "no shared schema"),
+        (WRITER, "      format: uri\n", "", 18, "endpoint is an address.*needs format: uri"),
         (WRITER, "path: outputs/script.txt", "path: outputs/script.json", 63, "two outputs"),
         (WRITER, "image: theory/llm-litellm-v1", "image: theory/a:latest", 4, "match"),
         ("policies/default.yaml", "ERR_DOCKER", "ERR_DOKCER", 12, "no such error code"),

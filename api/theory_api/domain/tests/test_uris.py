@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from theory_api.domain.uris import check, hidden, names, origin
+from theory_api.domain.uris import check, hidden, names, origin, undeclared
 from theory_core import TheoryError
 
 SCHEMA = {
@@ -133,3 +133,34 @@ def test_an_address_deep_inside_is_found(
 )
 def test_an_address_that_no_check_would_look_at_is_told(schema: dict[str, Any]) -> None:
     assert hidden(schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"endpoint": {"type": "string", "maxLength": 9}}},
+        {"properties": {"base_url": {"type": "string"}}},
+        {"properties": {"callback-URI": {"type": ["string", "null"]}}},
+        {"properties": {"urls": {"type": "array", "items": {"type": "string"}}}},
+        {"properties": {"url": {"anyOf": [{"type": "string"}, {"type": "null"}]}}},
+        {"properties": {"place": {"type": "string", "pattern": "^https?://[^@]+$"}}},
+        {"properties": {"place": {"pattern": "^(?:https|ftp)://"}}},
+        {"properties": {"to": {"properties": {"uri": {"type": "string"}}}}},
+        {"anyOf": [{"properties": {"uri": {"type": "string"}}}]},
+    ],
+)
+def test_an_address_that_does_not_say_so_is_told(schema: dict[str, Any]) -> None:
+    assert undeclared(schema) is not None
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"endpoint": {"type": "string", "format": "uri"}}},
+        {"properties": {"urls": {"type": "array", "items": {"type": "string", "format": "uri"}}}},
+        {"properties": {"curl": {"type": "string"}, "urls": {"type": "integer"}}},
+        {"properties": {"text": {"type": "string", "pattern": "^see http"}}},
+    ],
+)
+def test_what_is_no_address_needs_no_format(schema: dict[str, Any]) -> None:
+    assert undeclared(schema) is None

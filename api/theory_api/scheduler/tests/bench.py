@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
 from theory_api.adapters.memory.artifacts import MemoryArtifacts
@@ -17,6 +18,7 @@ from theory_api.adapters.memory.scratch import MemoryScratch
 from theory_api.adapters.memory.truth import MemoryDatabase, MemoryTruth
 from theory_api.domain.registry import RegistrySnapshot
 from theory_api.domain.tests.shelf import snapshot
+from theory_api.ports.stream_bus import StreamBus
 from theory_api.ports.truth import Append, IdempotencyRow, StoredEvent
 from theory_api.scheduler.context import Context, Notice, Pace
 from theory_api.scheduler.engine import Engine
@@ -164,7 +166,9 @@ class House:
         parallel: int = 4,
         registry: RegistrySnapshot | None = None,
         admitting: bool = True,
+        streams: StreamBus | None = None,
         folding: bool = False,
+        secrets: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.disk = disk or Disk()
         self.clock = Clock()
@@ -186,6 +190,8 @@ class House:
             pace=Pace(parallel=parallel),
             notify=self.notices.append,
             folds=self.truth.folds if folding else None,
+            streams=streams,
+            secret=secrets.get,
         )
         self.engine = Engine(
             self.truth,

@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from theory_core import TheoryError, canonicalize, loads_strict
 from theory_runtime import Config, OutputItem, ProcessorResult, secret
+from theory_runtime.egress import connection, locate
 
 NAME: Final = "planner"
 VERSION: Final = "1.0.0"
@@ -46,7 +46,7 @@ def make_runner(config: Config) -> Callable[[dict[str, Any]], ProcessorResult]:
         steps: list[Step] = []
         held = holds(question["goal"], question["world"])
         if not held and config.mode == "real":
-            steps, usage = ask(question, params)
+            steps, usage = ask(config, question, params)
         elif not held:
             steps = chain(question)
         for step in steps:
@@ -167,7 +167,7 @@ def _output(step: Step, kind: str, question: Mapping[str, Any]) -> dict[str, Any
 
 
 def ask(
-    question: Mapping[str, Any], params: Mapping[str, Any]
+    config: Config, question: Mapping[str, Any], params: Mapping[str, Any]
 ) -> tuple[list[Step], dict[str, int]]:
     """One answer of an OpenAI-compatible endpoint, its tool call read as steps.
 
@@ -182,7 +182,8 @@ def ask(
         "tools": [{"type": "function", "function": TOOL}],
         "tool_choice": {"type": "function", "function": {"name": "propose"}},
     }
-    answer = _post(str(params.get("endpoint", "https://api.openai.com/v1")), body)
+    with config.asking():
+        answer = _post(str(params.get("endpoint", "https://api.openai.com/v1")), body)
     try:
         call = answer["choices"][0]["message"]["tool_calls"][0]["function"]
         proposed = loads_strict(call["arguments"])["transitions"]
@@ -229,25 +230,24 @@ def _placed(steps: list[Step], question: Mapping[str, Any]) -> list[Step]:
 
 
 def _post(endpoint: str, body: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an answer is JSON
-    """One request, never repeated: retries are the orchestrator's."""
-    parts = urlsplit(endpoint)
-    secure = parts.scheme == "https"
-    connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = connect(parts.netloc, timeout=REQUEST_TIMEOUT_S)
+    """One request, never repeated: retries are the orchestrator's; no redirect is followed."""
+    key = secret("OPENAI_API_KEY")
+    spot = locate(f"{endpoint.rstrip('/')}/chat/completions")
+    wire = connection(spot, timeout_s=REQUEST_TIMEOUT_S)
     headers = {
+        "Host": spot.authority,
         "Content-Type": "application/json",
-        "Authorization": f"Bearer {secret('OPENAI_API_KEY')}",
+        "Accept-Encoding": "identity",
+        "Authorization": f"Bearer {key}",
     }
     try:
-        connection.request(
-            "POST", f"{parts.path.rstrip('/')}/chat/completions", json.dumps(body), headers
-        )
-        answer = connection.getresponse()
+        wire.request("POST", spot.target, json.dumps(body), headers)
+        answer = wire.getresponse()
         text = answer.read(MAX_ANSWER_BYTES + 1)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise _failed(type(error).__name__) from None
     finally:
-        connection.close()
+        wire.close()
     if answer.status != _OK or len(text) > MAX_ANSWER_BYTES:
         raise _failed(f"status_{answer.status}")
     try:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from theory_core import TheoryError, canonicalize, digest
-from theory_runtime import Config, OutputItem, ProcessorResult, secret
+from theory_runtime import Config, OutputItem, ProcessorResult, pinned, secret
+from theory_runtime.egress import Spot, locate
 
 NAME: Final = "litellm-script"
 VERSION: Final = "1.0.0"
@@ -27,6 +28,7 @@ MAX_LINE_CHARS: Final = 160
 MAX_TITLE_CHARS: Final = 64
 DEFAULT_MAX_CHARS: Final = 1000
 DEFAULT_MODEL: Final = "openai/gpt-4o-mini"
+DEFAULT_ENDPOINT: Final = "https://api.openai.com/v1"
 DEFAULT_MAX_TOKENS: Final = 1500
 REQUEST_TIMEOUT_S: Final = 120
 MILLION: Final = 1_000_000
@@ -48,23 +50,8 @@ _BLOCK_MARK: Final = re.compile(r"^\s*(?:#{1,6}\s+|[-*•+]\s+|\d{1,3}[.)]\s+|>\
 _EMPHASIS: Final = re.compile(r"[*`]+|\b_+|_+\b")
 _WORD: Final = re.compile(r"[^\W\d_]{4,}")
 _ABBREVIATIONS: Final = (
-    *(
-        "approx",
-        "bzw",
-        "ca",
-        "cf",
-        "dr",
-        "e.g",
-        "eg",
-        "etc",
-        "i.e",
-        "jr",
-        "mr",
-        "mrs",
-        "ms",
-        "prof",
-    ),
-    *("sr", "st", "u.a", "usw", "vs", "z.b", "π.χ", "κ.λπ", "т.д", "т.е", "т.к", "т.п"),
+    *("approx", "bzw", "ca", "cf", "dr", "e.g", "eg", "etc", "i.e", "jr", "mr", "mrs", "ms"),
+    *("prof", "sr", "st", "u.a", "usw", "vs", "z.b", "π.χ", "κ.λπ", "т.д", "т.е", "т.к", "т.п"),
 )
 """Words whose full stop ends no sentence."""
 _NUMBERED: Final = ("ch", "fig", "no", "nos", "nr", "op", "p", "pp", "vol", "αρ", "рис", "стр")
@@ -291,30 +278,62 @@ def _ask_model(
     """Stream one answer of an OpenAI-compatible endpoint.
 
     Usage is the provider's own count; where it states none, none is reported. Raises
-    `ERR_MISSING_SECRET`, and `ERR_PROVIDER` with the kind of failure as `detail.reason`.
+    `ERR_INPUTS`, `ERR_MISSING_SECRET`, and `ERR_PROVIDER` with the kind of failure as
+    `detail.reason`.
     """
     if len(source) > MAX_ASKED_CHARS:
         raise _refused("text_too_long_for_model")
     key = secret("OPENAI_API_KEY")
+    endpoint = params.get("endpoint", DEFAULT_ENDPOINT)
+    spot = locate(endpoint)
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # no price list over the network
     model = params.get("model", DEFAULT_MODEL)
     request = {
-        "model": model,
+        "model": _asked(model),
+        "custom_llm_provider": "openai",  # the key is its, whatever the model's name begins with
         "messages": [
             {"role": "system", "content": params.get("prompt", PROMPT)},
             {"role": "user", "content": source},
         ],
         "api_key": key,
-        "api_base": params.get("endpoint"),
+        "api_base": endpoint,
+        "client": _client(spot, endpoint, key),
         "max_tokens": params.get("max_tokens", DEFAULT_MAX_TOKENS),
         "timeout": REQUEST_TIMEOUT_S,
     }
     pieces: list[str] = []
     stated: list[Any] = []
-    for text in _stream(request, stated):
-        pieces.append(text)
-        config.progress("Token", {"text": text})
+    with config.asking():
+        for text in _stream(request, stated):
+            pieces.append(text)
+            config.progress("Token", {"text": text})
     return parse_answer("".join(pieces), max_chars), _usage(stated, params.get("price")), model
+
+
+def _asked(model: str) -> str:
+    """The model's name as the endpoint knows it.
+
+    Law: a model that the library does not ask for chat completions is refused; it would be asked
+    over connections of the library's own.
+    """
+    import litellm  # type: ignore[import-not-found]  # noqa: PLC0415 - takes seconds, and only this mode needs it
+
+    name = model.removeprefix("openai/")
+    try:
+        manner = litellm.get_model_info(name, "openai").get("mode")
+    except Exception:  # noqa: BLE001 - a library that raises any type for a name it does not know
+        manner = None
+    if manner not in {None, "chat"} or name.startswith("responses/"):
+        raise _refused("model")
+    return name
+
+
+def _client(spot: Spot, endpoint: str, key: str) -> object:
+    """The client that the library asks through: to the address that was checked, and no other."""
+    import openai  # type: ignore[import-not-found]  # noqa: PLC0415 - as the library
+
+    wire = pinned.client(spot)
+    return openai.OpenAI(api_key=key, base_url=endpoint, http_client=wire, max_retries=0)
 
 
 def _stream(request: Mapping[str, Any], stated: list[Any]) -> Iterator[str]:
@@ -323,7 +342,7 @@ def _stream(request: Mapping[str, Any], stated: list[Any]) -> Iterator[str]:
     LiteLLM ends a stream with an estimate of its own where the provider is silent; the chunks as
     they came hold the provider's word alone. Never repeated here: retries are the orchestrator's.
     """
-    import litellm  # type: ignore[import-not-found]  # noqa: PLC0415 - takes seconds, and only this mode needs it
+    import litellm  # noqa: PLC0415 - as above
 
     litellm.suppress_debug_info = True
     litellm.telemetry = False

@@ -8,10 +8,12 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from theory_core import TheoryError
-from theory_runtime.egress import connection, is_public, locate
+from theory_runtime import pinned
+from theory_runtime.egress import Spot, connection, is_public, locate
 
 
 def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
@@ -139,3 +141,16 @@ def test_the_connection_goes_to_the_address_and_names_the_host(
     finally:
         wire.close()
     assert set(asked) <= {"127.0.0.1"}
+
+
+@pytest.mark.scenario(98)
+def test_a_library_connects_to_the_address_that_was_checked_and_to_no_other(
+    server: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    spot = Spot("http", "api.example.org", server, "/", "127.0.0.1")
+    with pinned.client(spot) as wire:
+        assert wire.get(f"http://api.example.org:{server}/v1").text == f"api.example.org:{server}"
+        for url in (f"http://127.0.0.1:{server}/", "https://api.example.org/", "http://a.example/"):
+            with pytest.raises(httpx.ConnectError, match="another address"):
+                wire.get(url)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from theory_core import canonicalize
-from theory_runtime.tests.conftest import MAIN, Kept, Service, control, frames
+from theory_runtime.tests.conftest import MAIN, Kept, Service, control, fingerprint, frames
 
 
 @dataclass
@@ -267,7 +267,8 @@ async def test_a_server_of_one_mode_refuses_the_other(mock_only: tuple[Service, 
     answer = await exchange(service, post("/run", canonicalize(body)))
     assert answer.document()["error"]["code"] == "ERR_MODE_INVALID"
     body = order(service, "many", name="x2", count=1)
-    body["payload"] |= {"mode": "real", "secrets": ["OPENAI_API_KEY"]}
+    declared = f"{fingerprint()};secrets:OPENAI_API_KEY"
+    body["payload"] |= {"mode": "real", "secrets": ["OPENAI_API_KEY"], "env_fingerprint": declared}
     answer = await exchange(service, post("/run", canonicalize(body)))
     assert answer.document()["error"] == {
         "code": "ERR_MISSING_SECRET",

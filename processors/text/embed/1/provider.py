@@ -65,7 +65,7 @@ def make_runner(config: Config) -> Callable[[dict[str, Any]], ProcessorResult]:
         texts = read_corpus(params.get("corpus"))
         if config.mode == "real":
             model = params.get("model", DEFAULT_MODEL)
-            rows, usage = _ask_model(texts, model, params)
+            rows, usage = _ask_model(config, texts, model, params)
         else:
             model, usage = "tfidf-svd", {}
             rows = embed(
@@ -257,7 +257,7 @@ def _unit(row: Sequence[float]) -> list[int]:
 
 
 def _ask_model(
-    texts: Sequence[Text], model: str, params: Mapping[str, Any]
+    config: Config, texts: Sequence[Text], model: str, params: Mapping[str, Any]
 ) -> tuple[list[list[int]], dict[str, int]]:
     """The embeddings that an OpenAI-compatible endpoint answers, and what it counted.
 
@@ -271,7 +271,9 @@ def _ask_model(
     key = secret("OPENAI_API_KEY")
     asked = model.rpartition("/")[2]
     question = {"model": asked, "input": [text.body for text in texts], "encoding_format": "float"}
-    answer = _post(params.get("endpoint", DEFAULT_ENDPOINT), key, canonicalize(question))
+    endpoint = params.get("endpoint", DEFAULT_ENDPOINT)
+    with config.asking():
+        answer = _post(endpoint, key, canonicalize(question))
     rows = _rows(answer, len(texts))
     return rows, _usage(answer.get("usage"), params.get("price"))
 

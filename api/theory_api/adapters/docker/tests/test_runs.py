@@ -96,6 +96,19 @@ async def test_a_secret_is_a_file_in_mode_real_and_nowhere_in_mode_mock(bench: B
     assert code(mock) == "ERR_MISSING_SECRET"
 
 
+@pytest.mark.scenario(95)
+@pytest.mark.parametrize("door", ["token", "phase", "reason", "info", "path", "mime", "output"])
+async def test_a_secret_leaves_a_container_by_no_door(bench: Bench, door: str) -> None:
+    bench.secrets["API_KEY"] = "Canary-0123456789-ABCDEF"
+    wanted = {"do": "tell_secret", "name": "API_KEY", "door": door}
+    envelope = await bench.run(wanted, mode="real", secrets=("API_KEY",))
+    arrived = bench.intakes.received("x1")
+    bodies = [await bench.artifacts.get(one.cid) for one in arrived]
+    told = f"{envelope} {bench.frames} {arrived} {bodies}".lower()
+    assert "canary" not in told
+    assert envelope["status"] == ("success" if door in {"token", "phase"} else "error")
+
+
 async def test_the_environment_holds_nothing_of_this_machine(bench: Bench) -> None:
     await bench.run({"do": "environment"})
     told = loads_strict(await bench.body("outputs/environment.json"))

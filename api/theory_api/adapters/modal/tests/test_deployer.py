@@ -131,6 +131,19 @@ async def test_what_is_not_there_cannot_be_deployed(
     assert cloud.containers == {}
 
 
+@pytest.mark.parametrize("there", [("MORE_KEY",), ()])
+async def test_an_optional_secret_is_attached_if_the_environment_has_it(
+    cloud: ModalCloud, there: tuple[str, ...]
+) -> None:
+    for name in there:
+        cloud.secrets["dev", "theory-more-key"] = {name: "more-0"}
+    deployer = await deploy(cloud, secrets_optional=("MORE_KEY",))
+    sent = {one.message.function_name: one.message for one in cloud.functions.values()}
+    counted = {name: len(message.secret_ids) for name, message in sent.items()}
+    assert counted == {"run": 1 + len(there), "mock": 0}
+    await deployer.close()
+
+
 async def test_a_secret_without_the_key_is_refused(cloud: ModalCloud) -> None:
     cloud.secrets["dev", "theory-openai-api-key"] = {"OTHER": "x"}
     with pytest.raises(TheoryError) as refused:

@@ -293,6 +293,23 @@ async def test_secrets_reach_mode_real_alone_and_no_environment(bench: Bench) ->
     assert "value is [redacted]" in leaked["meta"]["stderr_tail"]
 
 
+@pytest.mark.parametrize("more", [{}, {"MORE_KEY": "more-0"}])
+async def test_an_optional_secret_is_given_if_it_is_there(
+    bench: Bench, more: dict[str, str]
+) -> None:
+    bench.secrets |= {"API_KEY": "canary-0123456789"} | more
+    both, declared = ("API_KEY", "MORE_KEY"), f"{PRINT};secrets:API_KEY"
+    params = {"do": "tell_secret", "name": "API_KEY"}
+    one = await bench.run(params, mode="real", secrets=both, fingerprint=declared)
+    assert one["status"] == "success"
+    params["name"] = "MORE_KEY"
+    other = await bench.run(params, name="x2", mode="real", secrets=both, fingerprint=declared)
+    if more:
+        assert await bench.body("outputs/length", name="x2") == b"6"
+    else:
+        assert code(other) == "ERR_MISSING_SECRET"
+
+
 async def test_no_log_line_of_a_provider_holds_a_secret(bench: Bench) -> None:
     bench.secrets["API_KEY"] = "canary-0123456789"
     params = {"do": "tell_secret", "name": "API_KEY", "log": True}

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
@@ -123,10 +124,11 @@ def test_the_world_may_come_as_an_artifact(run: Any, artifact: Any) -> None:
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """An OpenAI-compatible endpoint on loopback that answers what a test chooses."""
-    state = SimpleNamespace(asked=None, key=None, arguments="", status=200)
+    state = SimpleNamespace(asked=None, key=None, arguments="", status=200, seen=0)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            state.seen += 1
             state.asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             state.key = self.headers["Authorization"]
             call = {"function": {"name": "propose", "arguments": state.arguments}}
@@ -136,6 +138,8 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             }
             body = json.dumps(answer).encode()
             self.send_response(state.status)
+            if state.status == HTTPStatus.TEMPORARY_REDIRECT:
+                self.send_header("Location", f"{state.url}/elsewhere")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -183,3 +187,21 @@ def test_an_answer_that_is_none_is_a_providers_error(
     with pytest.raises(TheoryError) as caught:
         run(REF, question([TEXT], endpoint=endpoint.url), mode="real")
     assert (caught.value.code, caught.value.detail["reason"]) == ("ERR_PROVIDER", reason)
+
+
+@pytest.mark.scenario(98)
+def test_a_redirect_is_not_followed(run: Any, endpoint: Any) -> None:
+    endpoint.status = HTTPStatus.TEMPORARY_REDIRECT.value
+    with pytest.raises(TheoryError) as caught:
+        run(REF, question([TEXT], endpoint=endpoint.url), mode="real")
+    assert (caught.value.code, caught.value.detail["reason"]) == ("ERR_PROVIDER", "status_307")
+    assert endpoint.seen == 1
+
+
+@pytest.mark.scenario(98)
+def test_a_name_that_leads_inside_gets_no_key(run: Any, endpoint: Any) -> None:
+    url = endpoint.url.replace("127.0.0.1", "localhost")
+    with pytest.raises(TheoryError) as caught:
+        run(REF, question([TEXT], endpoint=url), mode="real")
+    assert (caught.value.code, caught.value.detail["reason"]) == ("ERR_INPUTS", "address_private")
+    assert endpoint.seen == 0

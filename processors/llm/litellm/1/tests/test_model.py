@@ -13,10 +13,13 @@ from typing import Any
 
 import pytest
 
-import theory_runtime
+import theory_runtime.egress
 from theory_core import TheoryError
+from theory_runtime.egress import Spot, locate
 
 REF = "llm/litellm@1"
+HOME = "https://api.openai.com/v1"
+KNOWN = {"gpt-4o-mini": "chat", "gpt-5-pro": "responses"}
 ANSWER = ["A Title\n", "First line", " of it.\n\n", "2. **Second** line.\n"]
 
 
@@ -54,9 +57,27 @@ def model(monkeypatch: pytest.MonkeyPatch, providers: Callable[[str], ModuleType
             raise type(state.error)(*state.error.args)
         return Stream(state.texts, state.usage)
 
+    def known(name: str, provider: str) -> dict[str, str]:
+        assert provider == "openai"
+        if name not in KNOWN:
+            raise RateLimitError
+        return {"mode": KNOWN[name]}
+
+    def public(uri: object) -> Spot:
+        return (
+            Spot("https", "api.openai.com", 443, "/v1", "93.184.215.14")
+            if uri == HOME
+            else (locate(uri))
+        )
+
     library = ModuleType("litellm")
     library.completion = completion  # type: ignore[attr-defined]
+    library.get_model_info = known  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "litellm", library)
+    client = ModuleType("openai")
+    client.OpenAI = SimpleNamespace  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "openai", client)
+    monkeypatch.setattr(theory_runtime.egress, "locate", public)
     monkeypatch.setattr(theory_runtime, "secret", lambda name: f"value-of-{name}")
     return state
 
@@ -67,7 +88,9 @@ def test_the_answer_becomes_the_script_and_streams_as_it_comes(run: Any, model: 
     ran = run(REF, params, mode="real")
     script = json.loads(ran.outputs["outputs/script.json"])
     assert (script["title"], script["lines"]) == ("A Title", ["First line of it.", "Second line."])
-    assert ran.frames == [("Token", {"text": text}) for text in ANSWER]
+    tokens = [("Token", {"text": text}) for text in ANSWER]
+    call, response = (("Event", {"phase": f"provider.{name}"}) for name in ("call", "response"))
+    assert ran.frames == [call, *tokens, response]
     assert ran.usage == {"tokens": 133, "usd_micro": 30}  # 16.65 + 13.2, rounded up
     assert "openai/m" in ran.info
     assert model.request["api_key"] == "value-of-OPENAI_API_KEY"
@@ -136,3 +159,35 @@ def test_without_a_key_nothing_is_asked(run: Any) -> None:
     with pytest.raises(TheoryError, match="missing required secret") as caught:
         run(REF, {"task": "script", "text": "t"}, mode="real")
     assert caught.value.code == "ERR_MISSING_SECRET"
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"), [("openai/gpt-4o-mini", "gpt-4o-mini"), ("groq/m", "groq/m")]
+)
+def test_whatever_a_model_is_called_the_key_goes_to_the_endpoint(
+    run: Any, model: Any, given: str, asked: str
+) -> None:
+    run(REF, {"task": "script", "text": "t", "model": given}, mode="real")
+    assert model.request["model"] == asked
+    assert model.request["custom_llm_provider"] == "openai"
+    assert model.request["client"].base_url == HOME
+    assert not model.request["client"].http_client.follow_redirects
+
+
+@pytest.mark.parametrize("name", ["openai/gpt-5-pro", "responses/m", "openai/responses/m"])
+def test_a_model_that_the_library_asks_in_its_own_way_is_refused(
+    run: Any, model: Any, name: str
+) -> None:
+    with pytest.raises(TheoryError) as caught:
+        run(REF, {"task": "script", "text": "t", "model": name}, mode="real")
+    assert (caught.value.code, caught.value.detail) == ("ERR_INPUTS", {"reason": "model"})
+    assert model.request == {}
+
+
+@pytest.mark.scenario(98)
+def test_a_name_that_leads_inside_gets_no_key(run: Any, model: Any) -> None:
+    params = {"task": "script", "text": "t", "endpoint": "http://localhost:1/v1"}
+    with pytest.raises(TheoryError) as caught:
+        run(REF, params, mode="real")
+    assert caught.value.detail == {"reason": "address_private"}
+    assert model.request == {}

@@ -9,12 +9,14 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from theory_core import TheoryError
+from theory_runtime import Config
 
 REF = "text/embed@1"
 KEY = "sk-canary-0123456789abcdef"
@@ -131,7 +133,7 @@ def test_an_endpoint_that_hangs_is_a_timeout(
     monkeypatch.setattr(provider, "REQUEST_TIMEOUT_S", 0.5)
     monkeypatch.setattr(provider, "secret", lambda _: KEY)
     endpoint.answer = lambda _: time.sleep(2)
-    config = SimpleNamespace(mode="real")
+    config = Config(REF, "real", "x1", Path(), lambda *_: None)
     with pytest.raises(TheoryError) as caught:
         provider.make_runner(config)({"corpus": CORPUS, "endpoint": endpoint.url})
     assert (caught.value.code, caught.value.detail) == ("ERR_PROVIDER", {"reason": "timeout"})
