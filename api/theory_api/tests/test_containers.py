@@ -304,7 +304,7 @@ def test_every_lie_ends_in_one_end_and_a_settled_budget_with_nothing_left(
 ) -> None:
     """A processor without the runtime: what it says is wrong, what it does is worse."""
     spec = (HOSTILE / "spec.yaml").read_text(encoding="utf-8").replace("hostile", "liar")
-    places = establish(tmp_path / "base", "liar", LIAR, spec.replace("512Mi", "64Mi"))
+    places = establish(tmp_path / "base", "liar", LIAR, spec.replace("512Mi", "256Mi"))
     home = tmp_path / "base" / "processors" / "test" / "liar" / "1"
     (home / "start.txt").write_text(start, encoding="ascii")
     desk = Desk(tmp_path, HERE | places | {"THEORY_HEALTH_S": "5"})
