@@ -215,6 +215,8 @@ async def test_leftovers_of_an_earlier_owner_are_ended(bench: Bench) -> None:
     stray = subprocess.Popen(  # noqa: ASYNC220 - killed below
         ["/bin/sleep", "600"], env={"THEORY_RUN_DIR": str(folder)}, start_new_session=True
     )
+    # A program is there a moment before its environment can be read.
+    assert await asyncio.to_thread(until, lambda: any(find(folder)), within_s=10)
     assert await bench.adapter.standing("x1") is Standing.RUNNING
     assert await bench.adapter.cancel("x1")
     assert stray.wait(timeout=5) == -signal.SIGKILL
