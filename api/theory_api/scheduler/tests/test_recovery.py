@@ -12,7 +12,7 @@ import pytest
 from theory_api.adapters.memory.truth import MemoryTruth
 from theory_api.domain.tests.shelf import snapshot
 from theory_api.ports.adapter import Standing
-from theory_api.scheduler import runner
+from theory_api.scheduler import closing
 from theory_api.scheduler.evaluation import evaluate
 from theory_api.scheduler.outcome import decode
 from theory_api.scheduler.tests.bench import (
@@ -253,7 +253,7 @@ async def test_a_second_report_that_comes_after_the_retry_was_admitted_changes_n
 
         again: asyncio.Task[None] | None = None
         monkeypatch.setattr(house.disk.scratch, "save", saving)
-        monkeypatch.setattr(runner, "evaluate", slowly)
+        monkeypatch.setattr(closing, "evaluate", slowly)
         plan = await house.apply({"a": step("flaky")})
         await settle()
         running = house.engine._runner
