@@ -183,8 +183,8 @@ async def test_a_command_beside_servers_owns_nothing_and_follows_its_plan(
     file.write_text(json.dumps(document("by-hand")))
     text.write_text(TEXT)
     apply = ("plan", "apply", str(file), "--attach", f"text={text}", "--json")
-    code, _, logged = await theory(servers, *apply)
-    assert code == 0, logged[-5:]
+    code, out, logged = await theory(servers, *apply)
+    assert code == 0, (out, logged[-5:])
     assert "shard.owned" not in {record["event"] for record in logged}
     code, out, _ = await theory(servers, "doctor", "--json")
     found = {finding["name"]: finding for finding in json.loads(out)}

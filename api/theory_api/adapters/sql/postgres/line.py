@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -107,13 +108,18 @@ class Line:
             await asyncio.wait(set(self._left))
 
     async def close(self) -> None:
-        """Close for good, after what was begun."""
+        """Close for good, after what was begun.
+
+        Law: a farewell that nobody answers is no fault; the connection is cut, nothing is open in
+        it.
+        """
         self._closed = True
         if self._tasks:
             await asyncio.wait(self._tasks)
         connection, self._connection = self._connection, None
         if connection is not None:
-            await _within(_FAREWELL_S, connection.close(), connection)
+            with contextlib.suppress(TimeoutError):
+                await _within(_FAREWELL_S, connection.close(), connection)
 
     def discard(self) -> None:
         """Cut the connection; the server undoes what was open in it."""
