@@ -305,8 +305,7 @@ class Writer:
         if self._flight is None:
             return True
         batch, commit = self._flight
-        if not commit.done():
-            await asyncio.wait({commit})
+        await asyncio.wait({commit})
         self._flight = None
         error = commit.exception()
         if error is not None:
