@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from theory_api.adapters.docker import held
+from theory_api.adapters.docker.sandbox import WORK
 from theory_api.adapters.docker.tests.conftest import Bench, adapter_of
 from theory_api.adapters.docker.tests.test_runs import code
 from theory_api.adapters.docker.tests.test_stops import started
@@ -119,13 +120,12 @@ async def test_nothing_that_a_run_left_in_memory_is_there_for_the_next(bench: Be
     container = bench.client.containers.get(ident)
     leave = (
         "import os; os.makedirs('/tmp/a/b'); open('/tmp/a/b/c','w'); open('/dev/shm/kept','w');"
-        "os.chmod('/tmp/a', 0); open('/run/theory/work/left','w')"
+        f"os.chmod('/tmp/a', 0); open('{WORK}/left','w')"
     )
     assert container.exec_run(["python3", "-c", leave]).exit_code == 0
     assert (await run)["status"] == "success"
     look = (
-        "import os; print(*map(os.listdir, ('/tmp', '/dev/shm', '/dev/mqueue',"
-        " '/run/theory/work')))"
+        f"import os; print(*map(os.listdir, ('/tmp', '/dev/shm', '/dev/mqueue', '{WORK}')))"
     )
     assert container.exec_run(["python3", "-c", look]).output == b"[] [] [] []\n"
 
