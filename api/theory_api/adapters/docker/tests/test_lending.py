@@ -124,9 +124,7 @@ async def test_nothing_that_a_run_left_in_memory_is_there_for_the_next(bench: Be
     )
     assert container.exec_run(["python3", "-c", leave]).exit_code == 0
     assert (await run)["status"] == "success"
-    look = (
-        f"import os; print(*map(os.listdir, ('/tmp', '/dev/shm', '/dev/mqueue', '{WORK}')))"
-    )
+    look = f"import os; print(*map(os.listdir, ('/tmp', '/dev/shm', '/dev/mqueue', '{WORK}')))"
     assert container.exec_run(["python3", "-c", look]).output == b"[] [] [] []\n"
 
 
