@@ -110,11 +110,13 @@ class Gathering:
             if error.code != "ERR_UNAVAILABLE" or not self._worth_another_try(key):
                 raise TheoryError("ERR_ADAPTER_INVOCATION", _unready(error), {}) from error
             return Held(Blocked("adapter.available", error.message))
-        resolved = await resolve(state, name, context.world, self._inputs.get)
+        resolved = await resolve(
+            state, name, context.world, self._inputs.get, context.artifacts
+        )
         self._check(spec, resolved)
         if spec.names_uris:
             allow = snapshot.policy_spec(state.rules.ref).uri_allow
-            uris.check(spec.document.inputs, loads_strict(resolved.document)["params"], allow)
+            uris.check(spec.document.inputs, loads_strict(resolved.plain)["params"], allow)
         verdicts = await evaluate(
             proposed.admission, state, context.world, context.artifacts, at_seq=at_seq, own=name
         )
@@ -146,7 +148,7 @@ class Gathering:
         """Judge resolved inputs; the same bytes for the same spec are judged once."""
         about = (spec.digest, digest(resolved.document))
         if about not in self._checked:
-            spec.check_inputs(resolved.document)
+            spec.check_inputs(resolved.plain)
             _check_size(resolved)
             self._checked[about] = None
             while len(self._checked) > REMEMBERED:

@@ -7,13 +7,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from theory_api.domain.references import Reference, find, substitute
+from theory_api.domain.references import TOLD, Reference, find, plain, substitute, travelling, verdict_told
 from theory_api.domain.state import PlanState
-from theory_api.domain.values import InputBytes
+from theory_api.domain.values import InputBytes, Predicate
 from theory_api.ports.artifacts import ArtifactStore
 from theory_api.ports.intake import InputArtifact
 from theory_api.ports.truth import ArtifactRow
 from theory_api.ports.world import World
+from theory_api.scheduler.evaluation import evaluate
+from theory_api.scheduler.listing import listing, shape
 from theory_core import TheoryError, canonicalize, digest, inputs_hash, loads_strict
 
 REMEMBERED: Final = 1024
@@ -28,10 +30,18 @@ class Resolved:
     """What an attempt will read."""
 
     document: bytes
-    """Canonical `{"schema":"v1","params":…}`; artifacts as `{path, cid, size_bytes, mime}`."""
+    """Canonical `{"schema":"v1","params":…}`; artifacts as `{path, cid, size_bytes, mime}`, what is
+    told of the world under its mark."""
     inputs_hash: str
-    """Digest in which an artifact counts as its `{cid}` alone."""
+    """Digest in which an artifact counts as its `{cid}` alone, and what is told in full."""
     artifacts: tuple[InputArtifact, ...]
+
+    @property
+    def plain(self) -> bytes:
+        """The document as the processor's schema judges it: without the marks."""
+        if not any(f'{{"{mark}":'.encode() in self.document for mark in TOLD):
+            return self.document
+        return canonicalize(plain(loads_strict(self.document)))
 
     @property
     def consumed(self) -> tuple[InputBytes, ...]:
@@ -82,23 +92,39 @@ class MissingInputError(Exception):
 
 
 async def resolve(
-    state: PlanState, transition: str, world: World, document: Callable[[str], Awaitable[bytes]]
+    state: PlanState,
+    transition: str,
+    world: World,
+    document: Callable[[str], Awaitable[bytes]],
+    artifacts: ArtifactStore,
 ) -> Resolved:
     """Look every reference of a candidate up; `document` answers the inputs document of a cid.
 
+    Law: what is told of the world is read after the seq that the admission's predicates are stamped
+    with, one of which answers for it; what touches it between reading and admission refuses both.
     Raises `MissingInputError`, and `TheoryError` from the stores.
     """
     body = await document(state.transitions[transition].proposed.inputs)
     params: Any = loads_strict(body)["params"]
     found: dict[str, ArtifactRow | list[ArtifactRow]] = {}
+    told: dict[str, Any] = {}
     for reference in find(params):
-        found[reference.place] = await _look_up(reference, state, world)
+        if reference.kind == "world":
+            told[reference.place] = await listing(world, state.plan, reference.path)
+        elif reference.predicate is not None:
+            told[reference.place] = await _judge(reference.predicate, state, world, artifacts)
+        else:
+            found[reference.place] = await _look_up(reference, state, world)
 
     def full(reference: Reference) -> Any:  # noqa: ANN401
+        if reference.place in told:
+            return {f"${reference.kind}": told[reference.place]}
         rows = found[reference.place]
-        return [_shape(row) for row in rows] if isinstance(rows, list) else _shape(rows)
+        return [shape(row) for row in rows] if isinstance(rows, list) else shape(rows)
 
     def by_cid(reference: Reference) -> Any:  # noqa: ANN401
+        if reference.place in told:
+            return told[reference.place]
         rows = found[reference.place]
         return [{"cid": row.cid} for row in rows] if isinstance(rows, list) else {"cid": rows.cid}
 
@@ -116,8 +142,11 @@ async def resolve(
     )
 
 
-def _shape(row: ArtifactRow) -> dict[str, Any]:
-    return {"path": row.path, "cid": row.cid, "size_bytes": row.size_bytes, "mime": row.mime}
+async def _judge(
+    predicate: Predicate, state: PlanState, world: World, artifacts: ArtifactStore
+) -> dict[str, Any]:
+    (answer,) = await evaluate((predicate,), state, world, artifacts)
+    return verdict_told(predicate, answer.verdict, answer.reason)
 
 
 async def _look_up(
@@ -147,18 +176,7 @@ async def _look_up(
 
 def with_urls(document: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs as they travel: every artifact also says where its bytes are fetched."""
-    params = _urls(document["params"])
-    return {"schema": "v1", "params": params}
-
-
-def _urls(value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, Mapping):
-        if set(value) == {"path", "cid", "size_bytes", "mime"}:
-            return {**value, "url": f"/inputs/{value['cid']}"}
-        return {name: _urls(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_urls(item) for item in value]
-    return value
+    return {"schema": "v1", "params": travelling(document["params"], "/inputs/{}".format)}
 
 
 def missing(error: MissingInputError, place: str) -> TheoryError:
