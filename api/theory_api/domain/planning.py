@@ -175,8 +175,9 @@ def _price(spec: ProcessorSpec, snapshot: RegistrySnapshot, params: dict[str, An
 def _inputs(
     entry: TransitionDocument, place: str, names: AbstractSet[str], attached: set[str]
 ) -> tuple[dict[str, Any], tuple[str, ...], tuple[Predicate, ...]]:
-    """Params with attachments as artifacts, the dependencies that they and the document name, and
-    the predicates that stamp what the run is told of the world.
+    """Params with attachments as artifacts, the dependencies that they and the document name.
+
+    And the predicates that stamp what the run is told of the world.
     """
     depends_on = dict.fromkeys(entry.depends_on)
     told: list[Predicate] = []

@@ -70,16 +70,7 @@ def parse(value: Mapping[str, Any], place: str) -> Reference | None:
         raise _invalid(place, f"a reference is one of {known}, alone in its object")
     target = value[marks[0]]
     if kind == "output":
-        if (
-            not isinstance(target, Mapping)
-            or set(target) != {"transition", "path"}
-            or not all(isinstance(part, str) for part in target.values())
-        ):
-            raise _invalid(place, "$output needs exactly transition and path, both text")
-        if not target["path"].startswith("outputs/"):
-            raise _invalid(place, "$output.path begins with outputs/")
-        path = _canonical(f"/artifacts/{target['path']}", place).removeprefix("/artifacts/")
-        return Reference(kind, place, path=path, transition=target["transition"])
+        return _output(target, place)
     if kind == "verdict":
         return Reference(kind, place, predicate=_predicate(target, place))
     if not isinstance(target, str) or not target:
@@ -93,6 +84,19 @@ def parse(value: Mapping[str, Any], place: str) -> Reference | None:
         message = f"{place}: $world lists what lies below a path: it ends in /"
         raise TheoryError("ERR_SELECTOR_KIND_MISMATCH", message, {"place": place})
     return Reference(kind, place, path=path)
+
+
+def _output(target: object, place: str) -> Reference:
+    if (
+        not isinstance(target, Mapping)
+        or set(target) != {"transition", "path"}
+        or not all(isinstance(part, str) for part in target.values())
+    ):
+        raise _invalid(place, "$output needs exactly transition and path, both text")
+    if not target["path"].startswith("outputs/"):
+        raise _invalid(place, "$output.path begins with outputs/")
+    path = _canonical(f"/artifacts/{target['path']}", place).removeprefix("/artifacts/")
+    return Reference("output", place, path=path, transition=target["transition"])
 
 
 def _predicate(target: object, place: str) -> Predicate:

@@ -110,9 +110,7 @@ class Gathering:
             if error.code != "ERR_UNAVAILABLE" or not self._worth_another_try(key):
                 raise TheoryError("ERR_ADAPTER_INVOCATION", _unready(error), {}) from error
             return Held(Blocked("adapter.available", error.message))
-        resolved = await resolve(
-            state, name, context.world, self._inputs.get, context.artifacts
-        )
+        resolved = await resolve(state, name, context.world, self._inputs.get, context.artifacts)
         self._check(spec, resolved)
         if spec.names_uris:
             allow = snapshot.policy_spec(state.rules.ref).uri_allow

@@ -7,7 +7,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from theory_api.domain.references import TOLD, Reference, find, plain, substitute, travelling, verdict_told
+from theory_api.domain.references import (
+    TOLD,
+    Reference,
+    find,
+    plain,
+    substitute,
+    travelling,
+    verdict_told,
+)
 from theory_api.domain.state import PlanState
 from theory_api.domain.values import InputBytes, Predicate
 from theory_api.ports.artifacts import ArtifactStore

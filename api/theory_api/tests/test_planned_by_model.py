@@ -4,6 +4,8 @@ The endpoint is a server on loopback that a policy lists. Slow: the environments
 made as mode real makes them.
 """
 
+# ruff: noqa: ANN401 - documents hold anything, and the stand-in a state of its own
+
 from __future__ import annotations
 
 import asyncio
@@ -87,8 +89,8 @@ def endpoint() -> Iterator[Any]:
         def _plan(self, asked: dict[str, Any]) -> None:
             state.planned.append(asked)
             arguments = json.dumps({"transitions": steps_for(asked, state.url)})
-            call = {"id": "c", "type": "function"}
-            call["function"] = {"name": "propose", "arguments": arguments}  # type: ignore[assignment]
+            function = {"name": "propose", "arguments": arguments}
+            call = {"id": "c", "type": "function", "function": function}
             message = {"role": "assistant", "content": None, "tool_calls": [call]}
             answer = {"choices": [{"index": 0, "message": message}], "usage": PLANNING}
             self._start("application/json")

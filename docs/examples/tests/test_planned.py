@@ -1,4 +1,4 @@
-"""A plan with a goal and a planner: what it proposes is carried out, and depends on what is really there."""
+"""A plan with a goal and a planner: its proposals are carried out, and depend on what is there."""
 
 from __future__ import annotations
 
