@@ -168,7 +168,11 @@ def travelling(value: Any, address: Callable[[str], str]) -> Any:  # noqa: ANN40
 def readable(value: Any) -> list[Mapping[str, Any]]:  # noqa: ANN401
     """Every artifact of resolved inputs whose bytes the attempt may read, in their order."""
     found: list[Mapping[str, Any]] = []
-    _unmarked(value, lambda artifact: found.append(artifact) or artifact)
+
+    def put(artifact: Mapping[str, Any]) -> None:
+        found.append(artifact)
+
+    _unmarked(value, put)
     return found
 
 

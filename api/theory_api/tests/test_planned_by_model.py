@@ -9,7 +9,6 @@ made as mode real makes them.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import http.server
 import json
 import os
@@ -172,8 +171,8 @@ async def carried_out(
             report = await services.ledgers.verify(applied.plan, laws=True)
             assert report.fault is None, report
             assert view.status == "completed", view.error
-            async with contextlib.aclosing(services.ledgers.export(applied.plan)) as lines:
-                events = [json.loads(line)["event"] async for line in lines]
+            lines = [line async for line in services.ledgers.export(applied.plan)]
+            events = [json.loads(line)["event"] for line in lines]
             (inputs,) = (
                 event["data"]["inputs"]
                 for event in events
