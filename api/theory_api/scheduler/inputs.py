@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -114,40 +114,51 @@ async def resolve(
     """
     body = await document(state.transitions[transition].proposed.inputs)
     params: Any = loads_strict(body)["params"]
-    found: dict[str, ArtifactRow | list[ArtifactRow]] = {}
-    told: dict[str, Any] = {}
-    for reference in find(params):
-        if reference.kind == "world":
-            told[reference.place] = await listing(world, state.plan, reference.path)
-        elif reference.predicate is not None:
-            told[reference.place] = await _judge(reference.predicate, state, world, artifacts)
-        else:
-            found[reference.place] = await _look_up(reference, state, world)
-
-    def full(reference: Reference) -> Any:  # noqa: ANN401
-        if reference.place in told:
-            return {f"${reference.kind}": told[reference.place]}
-        rows = found[reference.place]
-        return [shape(row) for row in rows] if isinstance(rows, list) else shape(rows)
-
-    def by_cid(reference: Reference) -> Any:  # noqa: ANN401
-        if reference.place in told:
-            return told[reference.place]
-        rows = found[reference.place]
-        return [{"cid": row.cid} for row in rows] if isinstance(rows, list) else {"cid": rows.cid}
-
-    flat: dict[str, ArtifactRow] = {}
-    for rows in found.values():
-        for row in rows if isinstance(rows, list) else (rows,):
-            flat[row.path] = row
+    found = [await _find(reference, state, world, artifacts) for reference in find(params)]
+    read = {row.path: row for answer in found for row in answer.read}
+    full = substitute(params, _in_turn([answer.full for answer in found]))
+    by_cid = substitute(params, _in_turn([answer.by_cid for answer in found]))
     return Resolved(
-        document=canonicalize({"schema": "v1", "params": substitute(params, full)}),
-        inputs_hash=inputs_hash({"schema": "v1", "params": substitute(params, by_cid)}),
+        document=canonicalize({"schema": "v1", "params": full}),
+        inputs_hash=inputs_hash({"schema": "v1", "params": by_cid}),
         artifacts=tuple(
             InputArtifact(row.path, row.cid, row.size_bytes, row.mime)
-            for _, row in sorted(flat.items())
+            for _, row in sorted(read.items())
         ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one reference stands for."""
+
+    full: Any
+    """In the resolved document."""
+    by_cid: Any
+    """In what `inputs_hash` covers."""
+    read: tuple[ArtifactRow, ...] = ()
+
+
+def _in_turn(answers: Iterable[Any]) -> Callable[[Reference], Any]:
+    """Answers in the order of their references; two places of a document can look the same."""
+    left = iter(answers)
+    return lambda _reference: next(left)
+
+
+async def _find(
+    reference: Reference, state: PlanState, world: World, artifacts: ArtifactStore
+) -> _Found:
+    if reference.kind == "world":
+        listed = await listing(world, state.plan, reference.path)
+        return _Found({"$world": listed}, listed)
+    if reference.predicate is not None:
+        judged = await _judge(reference.predicate, state, world, artifacts)
+        return _Found({"$verdict": judged}, judged)
+    rows = await _look_up(reference, state, world)
+    if isinstance(rows, list):
+        cids = [{"cid": row.cid} for row in rows]
+        return _Found([shape(row) for row in rows], cids, tuple(rows))
+    return _Found(shape(rows), {"cid": rows.cid}, (rows,))
 
 
 async def _judge(

@@ -105,6 +105,20 @@ async def test_who_lists_a_world_alone_can_open_nothing_of_it() -> None:
     assert "artifact.consumed" not in kinds
 
 
+async def test_two_places_that_look_the_same_have_their_own_answers() -> None:
+    text = {"$attach": "text"}
+    async with House() as house:
+        given = {"a.b": WORLD, "a": {"b": text}, "c.d": text, "c": {"d": {"$verdict": EXISTS}}}
+        plan = await house.apply({"a": step(inputs=given)}, text=b"the text")
+        assert await house.ended(plan) == "completed"
+        (run,) = house.processors.runs.values()
+    read = run.params["a"]["b"]
+    assert set(read) == {"path", "cid", "size_bytes", "mime", "url"}
+    assert run.params["c.d"] == read
+    assert ["url" in entry for entry in run.params["a.b"]] == [False]
+    assert run.params["c"]["d"]["verdict"] == "false"
+
+
 async def test_an_empty_world_holds_nobody_up() -> None:
     async with House() as house:
         plan = await house.apply({"a": step(inputs={"there": WORLD})})
