@@ -126,6 +126,8 @@ async def test_artifacts_are_listed_by_the_bytes_of_their_path(
     assert len(await read.artifacts(story.plan, "/artifacts/")) == len(names)
     page = await read.artifacts(story.plan, "/artifacts/a/", after=below[1], limit=1)
     assert [row.path for row in page] == below[2:3]
+    jumped = await read.artifacts(story.plan, "/artifacts/", after="/artifacts/a/\U0010ffff")
+    assert [row.path for row in jumped] == ["/artifacts/a0", "/artifacts/ab/c"]
 
 
 async def test_plans_are_listed_in_pages_by_tenant_and_status(
