@@ -114,9 +114,13 @@ def validate(predicate: Predicate, *, place: str) -> None:
         if type(value) is not kind or (isinstance(value, int) and not 0 <= value < 2**53):
             message = f"{place}: {predicate.name} needs {name.rstrip('?')} as {kind.__name__}"
             raise TheoryError("ERR_PLAN_INVALID", message, {"place": place})
+    _check_values(predicate, place=place)
+
+
+def _check_values(predicate: Predicate, *, place: str) -> None:
     if predicate.name == "budget.available@1":
         checked(predicate.params["amount"], place=f"{place}.params.amount")
-    if "path" in expected:
+    if "path" in predicate.params:
         _check_path(predicate, place=f"{place}.params.path")
     if predicate.name == JUDGED:
         _check_judged(inner(predicate), place=f"{place}.params")
