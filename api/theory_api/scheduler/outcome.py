@@ -26,6 +26,9 @@ _STATED: Final[Mapping[str, type]] = {
 """Fields of a receipt that the request does not fix, and their types."""
 
 
+NO_PLACE: Final = Fault(
+    code="ERR_RATE_LIMITED", message="rate limited: its runtime runs as many as it may"
+)
 UNCALLED: Final = Fault(code="ERR_CANCELLED", message="cancelled before it was started")
 
 

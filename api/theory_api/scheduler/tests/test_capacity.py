@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from theory_api.domain.tests.shelf import snapshot
 from theory_api.scheduler.capacity import Capacity, Pool
-from theory_api.scheduler.tests.bench import House, settle, step
+from theory_api.scheduler.tests.bench import House, data_of, settle, step
 from theory_api.scheduler.tests.processors import Run, forever, well
 from theory_api.services.reasons import reasons
 
@@ -167,3 +169,27 @@ async def test_an_execution_that_is_taken_up_by_a_new_owner_has_a_place_of_its_p
     async with House(disk=disk, registry=registry) as after:
         assert await after.ended(plan) in {"completed", "failed"}
         assert after.processors.most <= 1
+
+
+@pytest.mark.parametrize("said", [False, True], ids=["nothing", "something"])
+async def test_a_run_that_its_runtime_had_no_place_for_is_voided_and_tried_again(
+    *, said: bool
+) -> None:
+    """One of which a runtime said anything has begun, whatever it says of it later."""
+
+    async def refuse(run: Run) -> dict[str, Any]:
+        if said:
+            await run.frame("Ack", execution_id=run.execution_id, state="running")
+        return run.fail("ERR_RATE_LIMITED")
+
+    again = {"max_attempts": 2, "backoff_ms": [200], "jitter_permille": 0}
+    registry = snapshot(retry=again | {"retry_on": ["ERR_RATE_LIMITED"]})
+    async with House(registry=registry) as house:
+        house.processors.behaviours["refused"] = [refuse, well]
+        plan = await house.apply({"a": step("refused")})
+        assert await house.ended(plan) == "completed"
+        kinds = await house.kinds(plan)
+        assert kinds.count("budget.voided") == (0 if said else 1)
+        assert kinds.count("budget.settled") == (2 if said else 1)
+        (retried,) = await data_of(house, plan, "transition.retried")
+        assert retried["error"]["code"] == "ERR_RATE_LIMITED"
