@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import structlog
 
+from theory_api.domain.naming import names_stream
 from theory_api.domain.settlement import excess, larger
 from theory_api.domain.state import Attempting
 from theory_api.domain.values import Fault
@@ -24,7 +25,7 @@ from theory_api.scheduler.reckoning import Returned, reckon
 from theory_api.scheduler.reins import Reins, Steering
 from theory_api.scheduler.stopping import ask_to_stop, let_go, stop
 from theory_api.scheduler.trace import Trace
-from theory_core import TheoryError, error_envelope, loads_strict
+from theory_core import ERROR_CODES, TheoryError, error_envelope, loads_strict
 
 log = structlog.get_logger(__name__)
 
@@ -100,6 +101,20 @@ def _refused(envelope: Mapping[str, Any], run: _Run) -> bool:
     return code == NO_PLACE.code and not run.heard and run.overrun is None
 
 
+def _stray(job: Order, run: _Run, frame: Mapping[str, Any]) -> bool:
+    """Whether a frame belongs to no stream of the run's plan; its run is stopped for that.
+
+    Law: nobody is handed a frame whose stream is not the address of one (spec: run.v1, conduct).
+    """
+    if frame["kind"] != "Frame" or names_stream(frame["content"]["stream"], job.plan):
+        return False
+    if run.overrun is None:
+        message = f"{ERROR_CODES['ERR_WS_PROTOCOL'].summary}: a frame of no stream of its plan"
+        run.overrun = Fault(code="ERR_WS_PROTOCOL", message=message)
+        run.trace.event("stray", frame=frame["seq"])
+    return True
+
+
 def _log_call(job: Order, run: _Run, phase: str) -> None:
     """Log a question to a provider, or its answer; whoever asks without end is logged so often."""
     if phase in _CALLS and run.calls < _MOST_CALLS:
@@ -124,6 +139,8 @@ async def _invoke(
     async def on_frame(told: Mapping[str, Any]) -> None:
         frame = run.discretion.mask(told)
         run.heard = True
+        if _stray(job, run, frame):
+            return
         run.trace.frame(frame)
         if context.streams is not None:
             context.streams.publish(job.execution_id, frame)

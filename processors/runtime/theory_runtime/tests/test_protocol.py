@@ -172,6 +172,20 @@ async def test_the_same_execution_with_another_payload_is_1008(service: Service)
         assert await close_of(connection) == 1008
 
 
+@pytest.mark.parametrize(
+    "stream", ["preview", "../x", "/streams/../x", "/streams/", "/streams/A", "/artifacts/x"]
+)
+async def test_a_provider_cannot_send_a_frame_of_what_is_no_stream(
+    service: Service, stream: str
+) -> None:
+    async with service.connect() as connection:
+        await connection.send(service.opening("tokens", count=1, stream=stream))
+        heard = await frames(connection)
+    assert heard[-1]["content"]["error"]["code"] == "ERR_INTERNAL"
+    assert heard[-1]["content"]["error"]["message"].endswith("frame_stream")
+    assert "Frame" not in [frame["kind"] for frame in heard]
+
+
 @pytest.mark.parametrize("service", [("--concurrency", "2")], indirect=True)
 async def test_beyond_the_runs_that_may_be_at_once_nothing_starts_and_1013_says_so(
     service: Service,
