@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import structlog
 
-from theory_api.domain.naming import names_stream
 from theory_api.domain.settlement import excess, larger
 from theory_api.domain.state import Attempting
 from theory_api.domain.values import Fault
@@ -19,13 +18,14 @@ from theory_api.scheduler.discretion import Discretion
 from theory_api.scheduler.inputs import with_urls
 from theory_api.scheduler.metering import Judge, Metering
 from theory_api.scheduler.order import Order
-from theory_api.scheduler.outcome import NO_PLACE, Note, unstarted
+from theory_api.scheduler.outcome import NO_PLACE, Note, fault, unstarted
 from theory_api.scheduler.patience import patiently
 from theory_api.scheduler.reckoning import Returned, reckon
 from theory_api.scheduler.reins import Reins, Steering
 from theory_api.scheduler.stopping import ask_to_stop, let_go, stop
+from theory_api.scheduler.streaming import Streaming
 from theory_api.scheduler.trace import Trace
-from theory_core import ERROR_CODES, TheoryError, error_envelope, loads_strict
+from theory_core import TheoryError, error_envelope, loads_strict
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +41,7 @@ class _Run:
     reins: Reins
     discretion: Discretion
     trace: Trace = field(default_factory=Trace)
+    streams: Streaming = field(default_factory=Streaming)
     overrun: Fault | None = None
     """Why the scheduler itself stops it."""
     stated: dict[str, int] = field(default_factory=dict)
@@ -77,6 +78,8 @@ async def execute(context: Context, metering: Metering, job: Order, reins: Reins
         return None
     if _refused(envelope, run) and not received:
         return unstarted(job.execution_id, NO_PLACE)
+    if run.streams.unsealed():
+        run.trace.event("unsealed", streams=run.streams.unsealed())
     duration_ms = int((context.clock.monotonic() - started) * 1000)
     back = Returned(
         envelope,
@@ -86,6 +89,7 @@ async def execute(context: Context, metering: Metering, job: Order, reins: Reins
         run.overrun,
         run.stated,
         discretion=run.discretion,
+        streams=run.streams.sealed(),
     )
     note = await patiently(context, lambda: reckon(context, job, back))
     await patiently(context, lambda: context.scratch.save(job.execution_id, note.encode()))
@@ -102,17 +106,22 @@ def _refused(envelope: Mapping[str, Any], run: _Run) -> bool:
 
 
 def _stray(job: Order, run: _Run, frame: Mapping[str, Any]) -> bool:
-    """Whether a frame belongs to no stream of the run's plan; its run is stopped for that.
+    """Whether a frame belongs to no stream that the run may have; its run is stopped for that.
 
     Law: nobody is handed a frame whose stream is not the address of one (spec: run.v1, conduct).
     """
-    if frame["kind"] != "Frame" or names_stream(frame["content"]["stream"], job.plan):
+    if frame["kind"] == "Gap":
+        run.streams.gap()
+    if frame["kind"] != "Frame":
         return False
-    if run.overrun is None:
-        message = f"{ERROR_CODES['ERR_WS_PROTOCOL'].summary}: a frame of no stream of its plan"
-        run.overrun = Fault(code="ERR_WS_PROTOCOL", message=message)
-        run.trace.event("stray", frame=frame["seq"])
-    return True
+    try:
+        run.streams.frame(frame["content"], job.plan)
+    except TheoryError as error:
+        if run.overrun is None:
+            run.overrun = fault(error)
+            run.trace.event("stray", frame=frame["seq"])
+        return True
+    return False
 
 
 def _log_call(job: Order, run: _Run, phase: str) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from theory_api.domain.commands import Complete, Proposal, Usage
 from theory_api.domain.state import Attempting
-from theory_api.domain.values import Fault, Output, Verdict
+from theory_api.domain.values import Fault, Output, StreamSeal, Verdict
 from theory_api.domain.vector import DIMENSIONS
 from theory_api.ports.intake import Received
 from theory_core import TheoryError, canonicalize, digest, loads_strict
@@ -47,6 +47,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     outputs: tuple[Output, ...] = ()
     records: tuple[Output, ...] = ()
     trace: str | None = None
+    streams: tuple[StreamSeal, ...] = ()
 
     def encode(self) -> bytes:
         """Canonical bytes for the scratch."""
@@ -72,6 +73,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
             outputs_index=self.outputs_index,
             outputs=self.outputs,
             records=self.records,
+            streams=self.streams,
             trace=self.trace,
             duration_ms=self.duration_ms,
             verdicts=verdicts if self.outcome == "succeeded" else (),

@@ -40,6 +40,7 @@ def doors(service: Failing) -> Doors:
         plans=stub,
         queries=stub,
         ledgers=stub,
+        worlds=stub,
         engine=stub,
         watching=stub,
         key=KEY,

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from theory_api.adapters.memory.tables import PlanTables
 from theory_api.adapters.memory.truth import MemoryDatabase
-from theory_api.domain import events as ev
+from theory_api.domain.kinds import from_data
 from theory_api.domain.projection import project
 from theory_api.ports.truth import Append, IdempotencyRow, StoredEvent
 from theory_api.scheduler.answer import Answer
@@ -174,7 +174,7 @@ class Oracle:
         typed = []
         for event in tables.events:
             stated: Any = loads_strict(event.body)
-            typed.append((event.seq, event.at, ev.from_data(stated["kind"], stated["data"])))
+            typed.append((event.seq, event.at, from_data(stated["kind"], stated["data"])))
         fresh = PlanTables(plan, tables.shard)
         changes = project(plan, typed)
         fresh.apply(changes, fresh.check(changes))
