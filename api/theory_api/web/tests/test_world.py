@@ -28,7 +28,7 @@ class Asked:
         world = WorldPath(path)
         if world.plan == "ghost":
             raise TheoryError("ERR_NOT_FOUND", "no such plan", {})
-        value = {"streams": [], "next_after": None}
+        value: dict[str, Any] = {"streams": [], "next_after": None}
         return WorldView(path=str(world), uri=world.uri, kind="streams", value=value)
 
 
