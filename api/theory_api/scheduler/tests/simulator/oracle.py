@@ -149,6 +149,10 @@ class Oracle:
         if event.kind == "execution.orphaned":
             known = self._noted.get(data["execution_id"], epoch) < epoch
             self._law(not known, f"{where}: its outcome had been noted before")
+        if event.kind == "stream.sealed":
+            said = b"x" * data["count"]
+            whole = (data["bytes"], data["digest"]) == (len(said), digest(said))
+            self._law(whole and said != b"", f"{where}: it seals what was not streamed")
         if event.kind in {"budget.settled", "budget.voided"}:
             self._law(not self.running(data["execution_id"]), f"{where}: it still runs")
         if event.kind == "budget.voided":
