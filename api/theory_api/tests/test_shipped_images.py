@@ -36,11 +36,12 @@ def sampled(ref: str) -> tuple[str, list[str]]:
     """What the examination asks of a processor, as inputs of a run and its attachments."""
     folder = ROOT / "processors" / ref.replace("@", "/")
     params = yaml.safe_load((folder / NAME).read_text("utf-8"))["params"]
+    attached: list[str] = []
     if ref in PLANNERS:
         # What a run is told of the world nobody writes into its inputs: it is asked for.
         goal = {name: params["goal"][name] for name in ("name", "params")}
         params |= {"goal": {"$verdict": goal}, "world": {"$world": "/artifacts/"}}
-    attached: list[str] = []
+        attached.extend(("--attach", f"text={ROOT / 'README.md'}"))
 
     def told(value: Any) -> Any:  # noqa: ANN401 - a document
         if isinstance(value, dict) and value.keys() == {FILE}:
@@ -73,7 +74,7 @@ def run(desk: Desk, ref: str, adapter: str) -> dict[str, Any]:
     inputs, attached = sampled(ref)
     words = ("run", "--ref", ref, "--adapter", adapter, "--mode", "mock", "--json")
     asked = (*words, "--execution-id", "x1", "--inputs-json", inputs, *attached)
-    # A planner that finds nothing there proposes to look again, and then finds no way.
+    # What a planner proposes goes on in the same plan, and fails there: its own run is compared.
     desk.theory(*asked, code=1 if ref in PLANNERS else 0)
     export = desk.theory("ledger", "export", "run-x1").encode()
     assert verify(export, laws=True).fault is None
