@@ -169,6 +169,7 @@ def _schema() -> dict[str, Any]:
         plans=nothing,
         queries=nothing,
         ledgers=nothing,
+        worlds=nothing,
         engine=nothing,
         watching=nothing,
         key="",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from theory_api.domain.events import EVENT_TYPES
+from theory_api.domain.kinds import EVENT_TYPES
 from theory_api.domain.lifecycle import ATTEMPT, PLAN, TRANSITION, Table
 from theory_api.domain.tests.lifecycle import COMMANDS, SETTINGS, TABLE
 

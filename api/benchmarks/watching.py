@@ -157,6 +157,7 @@ def doors(watched: Watched) -> Doors:
         plans=absent,
         queries=absent,
         ledgers=absent,
+        worlds=absent,
         engine=absent,
         watching=cast("Any", watched),
         key=_KEY,

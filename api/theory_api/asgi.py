@@ -78,6 +78,7 @@ def doors(services: Services, watchdog: Watchdog) -> Doors:
         plans=services.plans,
         queries=services.queries,
         ledgers=services.ledgers,
+        worlds=services.worlds,
         engine=services.engine,
         watching=services.watching,
         key=services.key,

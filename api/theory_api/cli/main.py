@@ -24,6 +24,7 @@ from theory_api.cli import (
     scaffold,
     secrets,
     serve,
+    world,
 )
 from theory_api.cli.failures import FAILED, INTERRUPTED, USAGE, report
 from theory_api.cli.loop import InterruptedByUser
@@ -59,6 +60,7 @@ theory.add_command(run.run)
 theory.add_command(plan.plan)
 theory.add_command(ledger.ledger)
 theory.add_command(artifact.artifact)
+theory.add_command(world.world)
 theory.add_command(receipt.receipt)
 theory.add_command(image.image)
 theory.add_command(registry.registry)

@@ -36,7 +36,8 @@ def secrets() -> None:
 def check(given: Told, lane: str | None, folder: Path | None, source_only: bool) -> int:
     """Say which secrets are missing, environment by environment.
 
-    Exit code 0: none is missing in Modal (with --source-only: in the source); 1: one is.
+    Exit code 0: none is missing in Modal (with --source-only: in the source); 1: one is. A secret
+    that no processor requires, and some can use, is never missing.
     """
     from theory_api.wiring import secrets as wiring  # noqa: PLC0415 - stores take a second
 
@@ -54,6 +55,7 @@ def check(given: Told, lane: str | None, folder: Path | None, source_only: bool)
                         "source": one.source,
                         "modal": "" if one.vault is None else one.vault.value,
                         "missing": one.missing,
+                        "optional": one.optional,
                     }
                     for one in seen
                 ]
@@ -64,7 +66,7 @@ def check(given: Told, lane: str | None, folder: Path | None, source_only: bool)
                 (
                     one.environment,
                     one.name,
-                    "there" if one.source else "missing",
+                    "there" if one.source else "optional" if one.optional else "missing",
                     "not asked" if one.vault is None else one.vault.value,
                 )
                 for one in seen
@@ -85,7 +87,8 @@ def check(given: Told, lane: str | None, folder: Path | None, source_only: bool)
 def sync(given: Told, lane: str, folder: Path | None, only: tuple[str, ...], dry_run: bool) -> int:
     """Make the Modal Secrets of an environment, or give those that are there the source's values.
 
-    Nothing is sent unless the source has all of it. Containers that run keep what they started
+    Nothing is sent unless the source has all of it; optional secrets are sent if it has them, or if
+    --only names them. Containers that run keep what they started
     with.
     """
     from theory_api.wiring import secrets as wiring  # noqa: PLC0415 - as above

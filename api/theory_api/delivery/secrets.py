@@ -33,10 +33,14 @@ class Standing:
     """Whether the private source has a value for it."""
     vault: Held | None
     """None where nobody asked."""
+    optional: bool = False
+    """Whether processors name it, and every one of them can do without it."""
 
     @property
     def missing(self) -> bool:
-        """Whether who was asked last does not have it."""
+        """Whether who was asked last does not have it, and somebody cannot do without."""
+        if self.optional and self.vault in {None, Held.MISSING}:
+            return False
         return not self.source if self.vault is None else self.vault is not Held.THERE
 
 
@@ -68,6 +72,13 @@ def allowed(snapshot: RegistrySnapshot, environment: str) -> tuple[str, ...]:
     """Names that the allow-list has for an environment."""
     listed = snapshot.secrets.items()
     return tuple(sorted(name for name, entry in listed if environment in entry["environments"]))
+
+
+def optional(snapshot: RegistrySnapshot) -> frozenset[str]:
+    """Names that processors can do without: some name them, and none requires them."""
+    specs = snapshot.processors.values()
+    required = {name for spec in specs for name in spec.secrets_required}
+    return frozenset(name for spec in specs for name in spec.secrets_optional) - required
 
 
 def read_source(
@@ -156,12 +167,12 @@ class SecretsDelivery:
 
     async def check(self, environments: Sequence[str], *, ask_vaults: bool) -> tuple[Standing, ...]:
         """How every allowed secret stands; raises `TheoryError` as `Vault`."""
-        seen = []
+        seen, spared = [], optional(self._snapshot)
         for environment in environments:
             here = self._source.of(environment)
             for name in allowed(self._snapshot, environment):
                 held = await self._vault(environment).standing(name) if ask_vaults else None
-                seen.append(Standing(environment, name, name in here, held))
+                seen.append(Standing(environment, name, name in here, held, name in spared))
         return tuple(seen)
 
     async def sync(
@@ -169,16 +180,21 @@ class SecretsDelivery:
     ) -> tuple[Sent, ...]:
         """Take the values of an environment to its vault, new or in the place of the old ones.
 
-        Laws: nothing is sent unless all of it is there; a rehearsal sends nothing. Raises
-        `TheoryError`: `ERR_MISSING_SECRET` (the source lacks a name), `ERR_INPUTS` (`only` names
+        Laws: nothing is sent unless all of it is there, but for optional secrets that `only` does
+        not name; a rehearsal sends nothing. Raises `TheoryError`: `ERR_MISSING_SECRET` (the source
+        lacks a name), `ERR_INPUTS` (`only` names
         one that is not allowed there), and as `Vault`; what was sent before that stays.
         """
         names = allowed(self._snapshot, environment)
         for name in only:
             if name not in names:
                 raise _refused(f"{name[:64]} is not in secrets.yaml for {environment}")
-        wanted = [name for name in names if not only or name in only]
-        here = self._source.of(environment)
+        here, spared = self._source.of(environment), optional(self._snapshot)
+        wanted = [
+            name
+            for name in names
+            if name in only or (not only and (name in here or name not in spared))
+        ]
         lacking = [name for name in wanted if name not in here]
         if lacking:
             summary = ERROR_CODES["ERR_MISSING_SECRET"].summary

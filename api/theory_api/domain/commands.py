@@ -15,6 +15,7 @@ from theory_api.domain.values import (
     Policy,
     Predicate,
     SelectorSpec,
+    StreamSeal,
     Verdict,
 )
 
@@ -125,6 +126,8 @@ class Complete(Command):
     outputs: tuple[Output, ...] = ()
     records: tuple[Output, ...] = ()
     """What the orchestrator itself keeps of the attempt: index, receipt, trace."""
+    streams: tuple[StreamSeal, ...] = ()
+    """What streamed while it ran, whatever became of it."""
     trace: str | None = None
     duration_ms: int = 0
     verdicts: tuple[Verdict, ...] = ()

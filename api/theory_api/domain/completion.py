@@ -88,6 +88,7 @@ def _told(command: Complete) -> Complete:
         error=lost,
         outputs=(),
         records=(),
+        streams=(),
         verdicts=(),
         proposals=(),
         receipt=None,
@@ -127,6 +128,16 @@ def _produce(draft: Draft, about: ev.About, attempt: Attempting, command: Comple
     pieces = list(portions(produced))
     for part, outputs in enumerate(pieces, start=1):
         draft.emit(ev.ArtifactProduced(part=part, parts=len(pieces), outputs=outputs, **about))
+    for stream in command.streams:
+        draft.emit(
+            ev.StreamSealed(
+                path=stream.path,
+                digest=stream.digest,
+                count=stream.count,
+                bytes=stream.bytes,
+                **about,
+            )
+        )
 
 
 def _ended(about: ev.About, command: Complete) -> ev.Event:

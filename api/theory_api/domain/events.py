@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final, Literal, TypedDict
+from typing import Any, ClassVar, Literal, TypedDict
 
 import msgspec
 
@@ -20,7 +20,6 @@ from theory_api.domain.values import (
     SelectorSpec,
     Verdict,
 )
-from theory_core import TheoryError
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -352,42 +351,21 @@ class ArtifactConsumed(Attempt, frozen=True, kw_only=True):
     inputs: tuple[InputBytes, ...]
 
 
+class StreamSealed(Event, frozen=True, kw_only=True):
+    """A stream of an attempt ended, and every frame of it came in."""
+
+    KIND = "stream.sealed"
+    path: str
+    digest: str
+    count: int
+    bytes: int
+    execution_id: str | None = None
+    transition: str | None = None
+    attempt: int | None = None
+
+
 class SecretUsed(Attempt, frozen=True, kw_only=True):
     """The attempt is given a secret; its name only."""
 
     KIND = "secret.used"
     name: str
-
-
-def _kinds(base: type[Event]) -> dict[str, type[Event]]:
-    found: dict[str, type[Event]] = {}
-    for kind in base.__subclasses__():
-        found.update(_kinds(kind))
-        if kind.KIND:
-            found[kind.KIND] = kind
-    return found
-
-
-EVENT_TYPES: Final = _kinds(Event)
-"""Kind -> type, for every event that moves a plan."""
-
-OBSERVED: Final = frozenset({"stream.sealed", "segment.sealed", "checkpoint.published"})
-"""Kinds of the ledger that leave a plan's state as it is."""
-
-
-def from_data(kind: str, data: object) -> Event | None:
-    """The event of a stored kind and data; None for a kind that moves no plan.
-
-    Raises `TheoryError` `ERR_CHAIN_BROKEN` for a kind this version does not know, or data that
-    does not fit it: an event is refused, never skipped.
-    """
-    known = EVENT_TYPES.get(kind)
-    if known is None:
-        if kind in OBSERVED:
-            return None
-        raise TheoryError("ERR_CHAIN_BROKEN", f"unknown event kind {kind[:64]!r}", {})
-    try:
-        return msgspec.convert(data, known)
-    except msgspec.ValidationError as error:
-        message = f"stored data of a {kind} event does not fit its schema"
-        raise TheoryError("ERR_CHAIN_BROKEN", message, {"kind": kind}) from error

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal
 
 from theory_api.domain import events as ev
+from theory_api.domain.kinds import from_data
 from theory_api.domain.lifecycle import require
 from theory_api.domain.state import Attempting, PlanState, TransitionState
 from theory_api.domain.values import Fault
@@ -44,7 +45,7 @@ def fold(plan: str, bodies: Iterable[bytes], state: PlanState | None = None) -> 
         if stored["v"] != EVENT_VERSION or stored["plan"] != plan:
             message = f"event {stored['seq']} is not one of {plan}, or of another version"
             raise TheoryError("ERR_CHAIN_BROKEN", message, {"plan": plan})
-        evolve(folded, stored["seq"], ev.from_data(stored["kind"], stored["data"]))
+        evolve(folded, stored["seq"], from_data(stored["kind"], stored["data"]))
     return folded
 
 

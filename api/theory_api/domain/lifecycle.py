@@ -33,6 +33,7 @@ _BEGINS: Final = (
 
 _RUNS: Final = (
     "artifact.produced",
+    "stream.sealed",
     "execution.succeeded",
     "execution.failed",
     "execution.cancelled",
@@ -123,7 +124,7 @@ ATTEMPT: Final[Table] = {
     },
     "running": {
         "execution.controlled": "running",
-        "artifact.produced": "running",
+        **_stay("running", ("artifact.produced", "stream.sealed")),
         "execution.succeeded": "ended",
         "execution.failed": "ended",
         "execution.cancelled": "ended",

@@ -1,11 +1,11 @@
-"""How executions are called: one name an attempt, the same for whoever computes it."""
+"""How executions and streams are called: the same names for whoever computes them."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from typing import Final
 
-from theory_core import execution_id
+from theory_core import TheoryError, WorldPath, execution_id
 
 RUN: Final = "run"
 """The transition of a one-shot run's implicit plan."""
@@ -25,3 +25,13 @@ def attempt_id(plan: str, transition: str, attempt: int) -> str:
     if attempt == 1 and transition == RUN and name.startswith(RUN_PLAN) and name != RUN_PLAN:
         return name.removeprefix(RUN_PLAN)
     return execution_id(plan, transition, attempt)
+
+
+def names_stream(text: str, plan: str) -> bool:
+    """Whether a text is the canonical, plan-relative path of one stream of a plan."""
+    try:
+        path = WorldPath(text, root=plan)
+    except TheoryError:
+        return False
+    is_one = path.facet == "streams" and bool(path.segments) and not path.is_prefix
+    return is_one and path.relative == text

@@ -105,7 +105,7 @@ def resolve(
         spec = _processor(snapshot, entry, place)
         _check_lane(document, entry.adapter or default_adapter, place)
         _check_pin(document, entry, snapshot, place)
-        params[name], depends_on = _inputs(entry, place, names, set(attached))
+        params[name], depends_on, told = _inputs(entry, place, names, set(attached))
         if entry.mode == "real":
             _price(spec, snapshot, params[name])
         if spec.names_uris:
@@ -118,7 +118,7 @@ def resolve(
         for scope in ("admission", "success"):
             asked = getattr(entry.predicates, scope)
             _check_predicates(asked, f"{place}.predicates.{scope}", names)
-        proposals.append(_proposal(plan, name, entry, spec, digest(body), depends_on))
+        proposals.append(_proposal(plan, name, entry, spec, digest(body), depends_on, told))
     check_order(proposals)
     for scope in ("goal", "invariants"):
         _check_predicates(getattr(document, scope), f"$.{scope}", names)
@@ -174,11 +174,23 @@ def _price(spec: ProcessorSpec, snapshot: RegistrySnapshot, params: dict[str, An
 
 def _inputs(
     entry: TransitionDocument, place: str, names: AbstractSet[str], attached: set[str]
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Params with attachments as artifacts, and the dependencies they and the document name."""
+) -> tuple[dict[str, Any], tuple[str, ...], tuple[Predicate, ...]]:
+    """Params with attachments as artifacts, the dependencies that they and the document name.
+
+    And the predicates that stamp what the run is told of the world.
+    """
     depends_on = dict.fromkeys(entry.depends_on)
+    told: list[Predicate] = []
 
     def put(reference: references.Reference) -> dict[str, Any]:
+        stamp = predicates.implied(reference, place=reference.place)
+        if stamp is not None and stamp not in told and stamp not in entry.predicates.admission:
+            told.append(stamp)
+        if reference.predicate is not None:
+            asked = reference.predicate
+            return {"$verdict": {"name": asked.name, "params": asked.params}}
+        if reference.kind == "world":
+            return {"$world": reference.path}
         if reference.kind == "attach":
             if reference.name not in attached:
                 message = f"nothing is attached as {reference.name[:64]!r}"
@@ -195,7 +207,7 @@ def _inputs(
     for dependency in depends_on:
         if dependency not in names:
             raise _invalid(f"{place}.depends_on", f"no transition {dependency[:64]!r} in this plan")
-    return params, tuple(depends_on)
+    return params, tuple(depends_on), tuple(told)
 
 
 def _proposal(
@@ -205,6 +217,7 @@ def _proposal(
     spec: ProcessorSpec,
     inputs: str,
     depends_on: tuple[str, ...],
+    told: tuple[Predicate, ...],
 ) -> Proposal:
     place = f"$.transitions.{name}"
     prefix = entry.write_prefix or f"/artifacts/outputs/{spec.slug}/{{execution_id}}/"
@@ -220,7 +233,7 @@ def _proposal(
         depends_on=depends_on,
         write_prefix=prefix,
         write_set=write_set,
-        admission=entry.predicates.admission,
+        admission=(*entry.predicates.admission, *told),
         success=entry.predicates.success,
         hold=checked(hold, place=f"{place}.estimate"),
         timeout_ms=timeout_s * 1000,

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from theory_api.domain import facts
 from theory_api.domain.evolve import selector
+from theory_api.domain.references import Reference
 from theory_api.domain.runnable import leased, unaffordable
 from theory_api.domain.state import PlanState
 from theory_api.domain.values import Predicate, Verdict, Verdict3
@@ -21,8 +22,16 @@ WORLD: Final = frozenset(
         "series.has_new@1",
         "stream.has_data@1",
     }
-).union(facts.READ_BYTES)
+).union(facts.READ_BYTES, ("world.judged@1", "world.listed@1"))
 """Predicates that read artifacts; evaluated on a view of the world stamped with its seq."""
+
+LISTED: Final = "world.listed@1"
+"""True of what a run is told lies below a path (spec: inputs)."""
+JUDGED: Final = "world.judged@1"
+"""True of what a run is told another predicate answers."""
+
+TOLD: Final = frozenset({LISTED, JUDGED})
+"""Predicates that hold nothing up: they stamp what an attempt is told with the seq of reading."""
 
 STATE: Final = frozenset({"budget.available@1", "dependency.satisfied@1", "lease.acquirable@1"})
 """Predicates that the plan's own state answers."""
@@ -57,7 +66,30 @@ _PARAMS: Final[Mapping[str, Mapping[str, type]]] = {
     "budget.available@1": {"amount": dict},
     "dependency.satisfied@1": {"transition": str},
     "lease.acquirable@1": {"path": str},
+    "world.judged@1": {"name": str, "params": dict},
+    "world.listed@1": {"path": str},
 }
+
+
+def implied(reference: Reference, *, place: str) -> Predicate | None:
+    """The predicate that stamps what a reference tells of the world; None if it tells nothing.
+
+    Raises `TheoryError` with the place, as `validate` does.
+    """
+    if reference.kind == "world":
+        asked = Predicate(name=LISTED, params={"path": reference.path})
+    elif reference.predicate is not None:
+        told = {"name": reference.predicate.name, "params": reference.predicate.params}
+        asked = Predicate(name=JUDGED, params=told)
+    else:
+        return None
+    validate(asked, place=place)
+    return asked
+
+
+def inner(predicate: Predicate) -> Predicate:
+    """What a `world.judged@1` asks about."""
+    return Predicate(name=predicate.params["name"], params=predicate.params["params"])
 
 
 def validate(predicate: Predicate, *, place: str) -> None:
@@ -82,19 +114,36 @@ def validate(predicate: Predicate, *, place: str) -> None:
         if type(value) is not kind or (isinstance(value, int) and not 0 <= value < 2**53):
             message = f"{place}: {predicate.name} needs {name.rstrip('?')} as {kind.__name__}"
             raise TheoryError("ERR_PLAN_INVALID", message, {"place": place})
+    _check_values(predicate, place=place)
+
+
+def _check_values(predicate: Predicate, *, place: str) -> None:
     if predicate.name == "budget.available@1":
         checked(predicate.params["amount"], place=f"{place}.params.amount")
-    if "path" in expected:
+    if "path" in predicate.params:
         _check_path(predicate, place=f"{place}.params.path")
+    if predicate.name == JUDGED:
+        _check_judged(inner(predicate), place=f"{place}.params")
     facts.check(predicate, place=place)
+
+
+def _check_judged(asked: Predicate, *, place: str) -> None:
+    """Law: what a run is told is read from artifacts, at paths that are no attempt's own."""
+    if asked.name not in WORLD or asked.name in TOLD:
+        message = f"{place}.name: {asked.name[:64]!r} does not read the artifacts of the world"
+        raise TheoryError("ERR_PLAN_INVALID", message, {"place": f"{place}.name"})
+    validate(asked, place=place)
+    if not asked.params["path"].startswith("/") or "transition" in asked.params:
+        message = f"{place}.params.path: a path begins with a facet such as /artifacts/"
+        raise TheoryError("ERR_PLAN_INVALID", message, {"place": f"{place}.params.path"})
 
 
 def _check_path(predicate: Predicate, *, place: str) -> None:
     """Law: a predicate reads its own plan; what no WorldPath can name is refused, not false."""
     path: str = predicate.params["path"]
-    own = predicate.name in WORLD and path.split("/", 1)[0] == "outputs"
+    own = predicate.name in WORLD - TOLD and path.split("/", 1)[0] == "outputs"
     if not own and not path.startswith("/"):
-        where_to = " or with outputs/" if predicate.name in WORLD else ""
+        where_to = " or with outputs/" if predicate.name in WORLD - TOLD else ""
         message = f"{place}: a path begins with a facet such as /artifacts/{where_to}"
         raise TheoryError("ERR_PLAN_INVALID", message, {"place": place})
     try:
@@ -107,6 +156,9 @@ def _check_path(predicate: Predicate, *, place: str) -> None:
         raise TheoryError("ERR_PLAN_INVALID", message, {"place": place})
     if predicate.name == "stream.has_data@1" and not own and world.facet != "streams":
         message = f"{place}: a stream lies below /streams/ or outputs/"
+        raise TheoryError("ERR_PLAN_INVALID", message, {"place": place})
+    if predicate.name == LISTED and not (world.facet == "artifacts" and world.is_prefix):
+        message = f"{place}: what is listed lies below /artifacts/, and the path ends in /"
         raise TheoryError("ERR_PLAN_INVALID", message, {"place": place})
     if predicate.params.get("after"):
         _check_after(predicate.params["after"], place=place.rpartition(".")[0] + ".after")
@@ -147,6 +199,8 @@ def reads(predicate: Predicate, state: PlanState, own: str | None) -> Selector |
     """What of the world a predicate's answer depends on."""
     if predicate.name not in WORLD:
         return None
+    if predicate.name == JUDGED:
+        return reads(inner(predicate), state, own)
     path = where(predicate, state, own)
     if path is None:
         return None

@@ -67,6 +67,16 @@ class Output(Value, frozen=True):
     mime: str
 
 
+class StreamSeal(Value, frozen=True):
+    """A stream as an attempt left it (spec: run.v1, conduct)."""
+
+    path: str
+    digest: str
+    """Of the data of its frames, one after the other."""
+    count: int
+    bytes: int
+
+
 class InputBytes(Value, frozen=True):
     """An artifact that an execution read."""
 

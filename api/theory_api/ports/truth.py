@@ -239,8 +239,10 @@ class ReadModel(Protocol):
     ) -> list[ArtifactRow]:
         """Artifacts below a prefix that ends in `/`, ordered by path (bytewise)."""
 
-    async def events(self, plan: str, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
-        """Events with `seq > after`, in order."""
+    async def events(
+        self, plan: str, *, after: int = 0, limit: int = 1000, kind: str | None = None
+    ) -> list[StoredEvent]:
+        """Events with `seq > after`, in order; with `kind` those of it alone."""
 
     async def heads(self, named: Sequence[tuple[str, int]]) -> list[Head]:
         """Those of these events, each (plan, seq), that the ledger itself holds, in any order."""

@@ -14,15 +14,13 @@ from theory_api.domain.runnable import Blocked, beyond_hope, why
 from theory_api.domain.state import PlanState
 from theory_api.domain.values import Fault
 from theory_api.scheduler.answer import Answer
-from theory_api.scheduler.capacity import Seats
+from theory_api.scheduler.capacity import Pool, Seats
 from theory_api.scheduler.context import PASSING, Context
-from theory_api.scheduler.gathering import Gathering, Held
+from theory_api.scheduler.gathering import CAPACITY, Gathering, Held
 from theory_api.scheduler.inputs import MissingInputError, missing
 from theory_api.scheduler.outcome import fault
 from theory_api.scheduler.writer import Writer
 from theory_core import TheoryError
-
-CAPACITY: Final = Blocked("execution.capacity", "waits for a place among the running executions")
 
 _FIRST: Final = 16
 """Candidates looked at before more of them are listed."""
@@ -57,7 +55,6 @@ class Admissions:
         gathering: Gathering,
         *,
         owner: str,
-        running: set[str],
         seats: Seats,
         touch: Callable[[str], None],
     ) -> None:
@@ -65,14 +62,8 @@ class Admissions:
         self._writer = writer
         self._gathering = gathering
         self._owner = owner
-        self._running = running
         self._seats = seats
         self._touch = touch
-
-    def free(self, name: str) -> None:
-        """Give a place back to whoever waits for one."""
-        self._running.discard(name)
-        self._seats.freed()
 
     async def consider(self, state: PlanState, desk: Desk) -> float | None:
         """Try candidates in turn while places are free; remember why the others wait.
@@ -85,6 +76,7 @@ class Admissions:
         soonest: float | None = None
         absent: dict[str, MissingInputError] = {}
         asked: list[tuple[cmd.Admit, asyncio.Future[Answer]]] = []
+        full: set[Pool] = set()
         for name in _in_turn(state.candidates):
             if self._seats.crowded(state.plan):
                 desk.crowded = True
@@ -97,7 +89,7 @@ class Admissions:
                 continue
             desk.delayed.pop(name, None)
             try:
-                found = await self._try(state, name, before.get(name))
+                found = await self._try(state, name, before.get(name), full)
             except MissingInputError as error:
                 absent[name] = error
                 reason = f"waits for {error.path}, which is not there"
@@ -107,9 +99,10 @@ class Admissions:
                 if found.passing:
                     soonest = min(soonest or self._context.pace.poll_s, self._context.pace.poll_s)
             elif found is not None:
-                asked.append((found, self._ask(state.plan, desk, found)))
+                ref = state.transitions[name].proposed.processor_ref
+                asked.append((found, self._ask(state.plan, desk, found, ref)))
         await self._judged(state, asked)
-        crowded = desk.crowded or any(held.blocked is CAPACITY for held in desk.held.values())
+        crowded = desk.crowded or any(held.seatless for held in desk.held.values())
         if absent and not state.open and not desk.dirty and soonest is None and not crowded:
             for name, gap in absent.items():
                 attempt = state.transitions[name].attempt
@@ -117,9 +110,17 @@ class Admissions:
         return soonest
 
     async def _try(
-        self, state: PlanState, name: str, before: Held | None
+        self, state: PlanState, name: str, before: Held | None, full: set[Pool]
     ) -> cmd.Admit | Held | None:
-        """The admission of one candidate, or what holds it; None once it is refused."""
+        """The admission of one candidate, or what holds it; None once it is refused.
+
+        Law: of a wide plan, those that wait for their processor cost next to nothing: the pools in
+        `full` were found so in this turn.
+        """
+        waited = None if before is None else before.pool
+        if waited is not None and (waited in full or self._seats.full(state.plan, waited)):
+            full.add(waited)
+            return before
         entry = state.transitions[name]
         no_hope = beyond_hope(state, entry.proposed.hold)
         if no_hope is not None:
@@ -128,28 +129,35 @@ class Admissions:
         blocked = why(state, name)
         if blocked is not None:
             return Held(blocked)
-        committed = self._writer.committed(state.plan)
-        if before is not None and before.lasts(state, name, at_seq=committed):
+        if before is not None and before.lasts(
+            state, name, at_seq=self._writer.committed(state.plan)
+        ):
             return before
         attempt = entry.attempt
         try:
-            admission = await self._gathering.admission(
-                state,
-                name,
-                at_seq=committed,
-                owner=self._owner,
-                epoch=self._writer.epoch,
-            )
+            return await self._gather(state, name)
         except TheoryError as error:
             if error.code in PASSING:
                 raise
             await self._refuse(state, name, attempt, fault(error))
             return None
-        if isinstance(admission, cmd.Admit) and self._seats.crowded(state.plan):
-            return Held(CAPACITY)
-        return admission
 
-    def _ask(self, plan: str, desk: Desk, admission: cmd.Admit) -> asyncio.Future[Answer]:
+    async def _gather(self, state: PlanState, name: str) -> cmd.Admit | Held:
+        """The admission of a candidate if its processor has a place for it, before and after."""
+        at_seq = self._writer.committed(state.plan)
+        pool = await self._gathering.pool(state, name)
+        if self._seats.full(state.plan, pool):
+            return _waits(pool)
+        admission = await self._gathering.admission(
+            state, name, at_seq=at_seq, owner=self._owner, epoch=self._writer.epoch
+        )
+        if isinstance(admission, Held):
+            return admission
+        if self._seats.crowded(state.plan):
+            return Held(CAPACITY)
+        return _waits(pool) if self._seats.full(state.plan, pool) else admission
+
+    def _ask(self, plan: str, desk: Desk, admission: cmd.Admit, ref: str) -> asyncio.Future[Answer]:
         """Take a place for the execution, and have its admission judged."""
         name = admission.execution_id
 
@@ -163,10 +171,10 @@ class Admissions:
             elif not isinstance(error, TheoryError) or error.code != "ERR_TOO_LARGE":
                 desk.doubtful.add(name)
             if not started:
-                self.free(name)
+                self._seats.free(name)
 
         future = self._writer.ask(admission)
-        self._running.add(name)
+        self._seats.take(name, ref, admission.adapter)
         future.add_done_callback(answered)
         return future
 
@@ -187,6 +195,18 @@ class Admissions:
     async def _refuse(self, state: PlanState, name: str, attempt: int, error: Fault) -> None:
         command = cmd.Refuse(plan=state.plan, transition=name, attempt=attempt, error=error)
         await self._writer.submit(command)
+
+
+def _waits(pool: Pool) -> Held:
+    """What holds a candidate whose processor runs as often as it declares."""
+    where = f"{pool.processor_ref} on {pool.adapter}"
+    reason = f"waits for a place of {where}, which runs {pool.most} at once"
+    detail: dict[str, str | int] = {
+        "processor_ref": pool.processor_ref,
+        "adapter": pool.adapter,
+        "most": pool.most,
+    }
+    return Held(Blocked("processor.concurrency", reason, detail), pool=pool)
 
 
 def _untried(

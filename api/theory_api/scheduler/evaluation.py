@@ -8,14 +8,15 @@ from contextlib import aclosing
 from typing import Final
 
 from theory_api.domain import facts
-from theory_api.domain.predicates import MACHINE, STATE, judge, where
+from theory_api.domain.predicates import JUDGED, LISTED, MACHINE, STATE, inner, judge, where
 from theory_api.domain.state import PlanState
 from theory_api.domain.values import Output, Predicate, Verdict, Verdict3
 from theory_api.ports.artifacts import ArtifactStore
 from theory_api.ports.truth import ArtifactRow
 from theory_api.ports.world import World
 from theory_api.scheduler.context import PASSING
-from theory_core import TheoryError
+from theory_api.scheduler.listing import listing, shape
+from theory_core import TheoryError, canonicalize, digest
 
 AT_ONCE_BYTES = 4 * 1024
 """Of an artifact that is judged where it is read; a larger one has a thread."""
@@ -44,12 +45,7 @@ async def evaluate(
     verdicts: list[Verdict] = []
     for predicate in predicates:
         stamp = state.seq if at_seq is None else at_seq
-        try:
-            verdict, reason = await _one(predicate, state, world, artifacts, own, pending, prefix)
-        except TheoryError as error:
-            if error.code in PASSING:
-                raise
-            verdict, reason = "error", f"{error.code}: {error.message}"
+        verdict, reason = await _answer(predicate, state, world, artifacts, own, pending, prefix)
         verdicts.append(
             Verdict(
                 name=predicate.name,
@@ -60,6 +56,27 @@ async def evaluate(
             )
         )
     return tuple(verdicts)
+
+
+async def _answer(
+    predicate: Predicate,
+    state: PlanState,
+    world: World,
+    artifacts: ArtifactStore,
+    own: str | None,
+    pending: Sequence[Output],
+    prefix: str | None,
+) -> tuple[Verdict3, str]:
+    try:
+        if predicate.name == JUDGED:
+            asked = inner(predicate)
+            found = await _answer(asked, state, world, artifacts, own, pending, prefix)
+            return "true", f"{asked.name} is {found[0]}: {found[1]}"
+        return await _one(predicate, state, world, artifacts, own, pending, prefix)
+    except TheoryError as error:
+        if error.code in PASSING:
+            raise
+        return "error", f"{error.code}: {error.message}"
 
 
 async def _one(
@@ -159,6 +176,16 @@ async def _below(
         after = rows[-1].path
 
 
+async def _listed(
+    path: str, _asked: Predicate, state: PlanState, world: World, mine: Sequence[Output]
+) -> tuple[Verdict3, str]:
+    """Always true; the reason holds the digest of the list, by which what was told is found."""
+    told = {entry["path"]: entry for entry in await listing(world, state.plan, path)}
+    told |= {output.path: shape(output) for output in mine if output.path.startswith(path)}
+    entries = [entry for _, entry in sorted(told.items())]
+    return "true", f"{len(entries)} below {path}, {digest(canonicalize(entries))}"
+
+
 async def _newer(
     path: str, asked: Predicate, state: PlanState, world: World, mine: Sequence[Output]
 ) -> tuple[Verdict3, str]:
@@ -199,5 +226,6 @@ _SURVEYS: Final[Mapping[str, Survey]] = {
     "file.count_min@1": _count,
     "series.has_new@1": _newer,
     "stream.has_data@1": _filled,
+    LISTED: _listed,
 }
 """Predicates that are answered by which artifacts there are."""

@@ -18,11 +18,12 @@ from theory_api.scheduler.discretion import Discretion
 from theory_api.scheduler.inputs import with_urls
 from theory_api.scheduler.metering import Judge, Metering
 from theory_api.scheduler.order import Order
-from theory_api.scheduler.outcome import Note
+from theory_api.scheduler.outcome import NO_PLACE, Note, fault, unstarted
 from theory_api.scheduler.patience import patiently
 from theory_api.scheduler.reckoning import Returned, reckon
 from theory_api.scheduler.reins import Reins, Steering
 from theory_api.scheduler.stopping import ask_to_stop, let_go, stop
+from theory_api.scheduler.streaming import Streaming
 from theory_api.scheduler.trace import Trace
 from theory_core import TheoryError, error_envelope, loads_strict
 
@@ -40,10 +41,13 @@ class _Run:
     reins: Reins
     discretion: Discretion
     trace: Trace = field(default_factory=Trace)
+    streams: Streaming = field(default_factory=Streaming)
     overrun: Fault | None = None
     """Why the scheduler itself stops it."""
     stated: dict[str, int] = field(default_factory=dict)
     """The largest usage that the run's own frames stated."""
+    heard: bool = False
+    """Whether its runtime said anything of it."""
     calls: int = 0
     """Lines of the log about questions to providers."""
 
@@ -51,7 +55,8 @@ class _Run:
 async def execute(context: Context, metering: Metering, job: Order, reins: Reins) -> Note | None:
     """Run an attempt to its end, which the halt of `reins` brings about; its note is durable then.
 
-    A run that fails is a note with an error; this raises only what a store raises. None: it had to
+    That of a run that its runtime refused to begin is not: a successor settles it at its hold. A
+    run that fails is a note with an error; this raises only what a store raises. None: it had to
     be stopped, and nobody confirms that nothing of it runs any more.
     """
     run = _Run(reins, Discretion.of(context, job.spec, job.mode))
@@ -71,6 +76,10 @@ async def execute(context: Context, metering: Metering, job: Order, reins: Reins
     received = await context.intakes.close(job.execution_id)
     if envelope is None:
         return None
+    if _refused(envelope, run) and not received:
+        return unstarted(job.execution_id, NO_PLACE)
+    if run.streams.unsealed():
+        run.trace.event("unsealed", streams=run.streams.unsealed())
     duration_ms = int((context.clock.monotonic() - started) * 1000)
     back = Returned(
         envelope,
@@ -80,10 +89,39 @@ async def execute(context: Context, metering: Metering, job: Order, reins: Reins
         run.overrun,
         run.stated,
         discretion=run.discretion,
+        streams=run.streams.sealed(),
     )
     note = await patiently(context, lambda: reckon(context, job, back))
     await patiently(context, lambda: context.scratch.save(job.execution_id, note.encode()))
     return note
+
+
+def _refused(envelope: Mapping[str, Any], run: _Run) -> bool:
+    """Whether a runtime had no place for the run, and so never began it.
+
+    Law: one that said anything of a run has begun it, whatever it says of it later.
+    """
+    code = envelope.get("error", {}).get("code")
+    return code == NO_PLACE.code and not run.heard and run.overrun is None
+
+
+def _stray(job: Order, run: _Run, frame: Mapping[str, Any]) -> bool:
+    """Whether a frame belongs to no stream that the run may have; its run is stopped for that.
+
+    Law: nobody is handed a frame whose stream is not the address of one (spec: run.v1, conduct).
+    """
+    if frame["kind"] == "Gap":
+        run.streams.gap()
+    if frame["kind"] != "Frame":
+        return False
+    try:
+        run.streams.frame(frame["content"], job.plan)
+    except TheoryError as error:
+        if run.overrun is None:
+            run.overrun = fault(error)
+            run.trace.event("stray", frame=frame["seq"])
+        return True
+    return False
 
 
 def _log_call(job: Order, run: _Run, phase: str) -> None:
@@ -109,6 +147,9 @@ async def _invoke(
 
     async def on_frame(told: Mapping[str, Any]) -> None:
         frame = run.discretion.mask(told)
+        run.heard = True
+        if _stray(job, run, frame):
+            return
         run.trace.frame(frame)
         if context.streams is not None:
             context.streams.publish(job.execution_id, frame)

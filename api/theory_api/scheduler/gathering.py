@@ -14,15 +14,18 @@ from theory_api.domain import commands as cmd
 from theory_api.domain import uris
 from theory_api.domain.naming import attempt_id
 from theory_api.domain.predicates import STATE, WORLD, stale
-from theory_api.domain.registry import ProcessorSpec, env_fingerprint
+from theory_api.domain.registry import ProcessorSpec, RegistrySnapshot, env_fingerprint
 from theory_api.domain.runnable import Blocked
 from theory_api.domain.state import PlanState
 from theory_api.domain.values import SelectorSpec, Verdict
+from theory_api.scheduler.capacity import Pool
 from theory_api.scheduler.context import Context, Notice
 from theory_api.scheduler.evaluation import evaluate
 from theory_api.scheduler.inputs import REMEMBERED, InputDocuments, Resolved, resolve
 from theory_api.scheduler.stopping import within
 from theory_core import LIMITS, TheoryError, WorldPath, digest, expand_prefix, loads_strict
+
+CAPACITY: Final = Blocked("execution.capacity", "waits for a place among the running executions")
 
 PREPARATIONS: Final = 3
 """How often making an adapter ready may fail before a candidate is refused."""
@@ -47,6 +50,13 @@ class Held:
 
     blocked: Blocked
     verdict: Verdict | None = None
+    pool: Pool | None = None
+    """The pool that has no place for it, if that holds it."""
+
+    @property
+    def seatless(self) -> bool:
+        """Whether it waits for a place that another execution has."""
+        return self.blocked is CAPACITY or self.pool is not None
 
     @property
     def passing(self) -> bool:
@@ -83,6 +93,24 @@ class Gathering:
         """Preparations, those under way included."""
         return self._prepared.values()
 
+    async def pool(self, state: PlanState, name: str) -> Pool:
+        """The executions among which a candidate needs a place; raises as `admission` does."""
+        adapter, _, spec = await self._place(state, name)
+        return Pool(spec.ref, adapter, spec.runtime.concurrency)
+
+    async def _place(
+        self, state: PlanState, name: str
+    ) -> tuple[str, RegistrySnapshot, ProcessorSpec]:
+        """The adapter of a candidate, the registry that its plan pinned, its processor there."""
+        context, proposed = self._context, state.transitions[name].proposed
+        adapter = proposed.adapter or context.default_adapter
+        if adapter not in context.adapters:
+            known = ", ".join(sorted(context.adapters))
+            message = f"adapter invocation failed: no adapter {adapter!r}; known are {known}"
+            raise TheoryError("ERR_ADAPTER_INVOCATION", message, {"adapter": adapter})
+        snapshot = await context.snapshots.get(state.registry_snapshot)
+        return adapter, snapshot, snapshot.processor(proposed.processor_ref)
+
     async def admission(
         self, state: PlanState, name: str, *, at_seq: int, owner: str, epoch: int
     ) -> cmd.Admit | Held:
@@ -93,13 +121,7 @@ class Gathering:
         """
         context, entry = self._context, state.transitions[name]
         proposed, attempt = entry.proposed, entry.attempt
-        adapter = proposed.adapter or context.default_adapter
-        if adapter not in context.adapters:
-            known = ", ".join(sorted(context.adapters))
-            message = f"adapter invocation failed: no adapter {adapter!r}; known are {known}"
-            raise TheoryError("ERR_ADAPTER_INVOCATION", message, {"adapter": adapter})
-        snapshot = await context.snapshots.get(state.registry_snapshot)
-        spec = snapshot.processor(proposed.processor_ref)
+        adapter, snapshot, spec = await self._place(state, name)
         image = snapshot.pin(spec.ref, lane=state.lane, platform=context.platform)
         pinned = None if image is None else f"{spec.image}@{image}"
         key = (adapter, proposed.processor_ref, proposed.mode, pinned)
@@ -110,11 +132,11 @@ class Gathering:
             if error.code != "ERR_UNAVAILABLE" or not self._worth_another_try(key):
                 raise TheoryError("ERR_ADAPTER_INVOCATION", _unready(error), {}) from error
             return Held(Blocked("adapter.available", error.message))
-        resolved = await resolve(state, name, context.world, self._inputs.get)
+        resolved = await resolve(state, name, context.world, self._inputs.get, context.artifacts)
         self._check(spec, resolved)
         if spec.names_uris:
             allow = snapshot.policy_spec(state.rules.ref).uri_allow
-            uris.check(spec.document.inputs, loads_strict(resolved.document)["params"], allow)
+            uris.check(spec.document.inputs, loads_strict(resolved.plain)["params"], allow)
         verdicts = await evaluate(
             proposed.admission, state, context.world, context.artifacts, at_seq=at_seq, own=name
         )
@@ -146,7 +168,7 @@ class Gathering:
         """Judge resolved inputs; the same bytes for the same spec are judged once."""
         about = (spec.digest, digest(resolved.document))
         if about not in self._checked:
-            spec.check_inputs(resolved.document)
+            spec.check_inputs(resolved.plain)
             _check_size(resolved)
             self._checked[about] = None
             while len(self._checked) > REMEMBERED:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from theory_api.domain.references import Reference, find, substitute
+from theory_api.domain.references import (
+    TOLD,
+    Reference,
+    find,
+    plain,
+    substitute,
+    travelling,
+    verdict_told,
+)
 from theory_api.domain.state import PlanState
-from theory_api.domain.values import InputBytes
+from theory_api.domain.values import InputBytes, Predicate
 from theory_api.ports.artifacts import ArtifactStore
 from theory_api.ports.intake import InputArtifact
 from theory_api.ports.truth import ArtifactRow
 from theory_api.ports.world import World
+from theory_api.scheduler.evaluation import evaluate
+from theory_api.scheduler.listing import listing, shape
 from theory_core import TheoryError, canonicalize, digest, inputs_hash, loads_strict
 
 REMEMBERED: Final = 1024
@@ -28,10 +38,18 @@ class Resolved:
     """What an attempt will read."""
 
     document: bytes
-    """Canonical `{"schema":"v1","params":…}`; artifacts as `{path, cid, size_bytes, mime}`."""
+    """Canonical `{"schema":"v1","params":…}`; artifacts as `{path, cid, size_bytes, mime}`, what is
+    told of the world under its mark."""
     inputs_hash: str
-    """Digest in which an artifact counts as its `{cid}` alone."""
+    """Digest in which an artifact counts as its `{cid}` alone, and what is told in full."""
     artifacts: tuple[InputArtifact, ...]
+
+    @property
+    def plain(self) -> bytes:
+        """The document as the processor's schema judges it: without the marks."""
+        if not any(f'{{"{mark}":'.encode() in self.document for mark in TOLD):
+            return self.document
+        return canonicalize(plain(loads_strict(self.document)))
 
     @property
     def consumed(self) -> tuple[InputBytes, ...]:
@@ -82,42 +100,72 @@ class MissingInputError(Exception):
 
 
 async def resolve(
-    state: PlanState, transition: str, world: World, document: Callable[[str], Awaitable[bytes]]
+    state: PlanState,
+    transition: str,
+    world: World,
+    document: Callable[[str], Awaitable[bytes]],
+    artifacts: ArtifactStore,
 ) -> Resolved:
     """Look every reference of a candidate up; `document` answers the inputs document of a cid.
 
+    Law: what is told of the world is read after the seq that the admission's predicates are stamped
+    with, one of which answers for it; what touches it between reading and admission refuses both.
     Raises `MissingInputError`, and `TheoryError` from the stores.
     """
     body = await document(state.transitions[transition].proposed.inputs)
     params: Any = loads_strict(body)["params"]
-    found: dict[str, ArtifactRow | list[ArtifactRow]] = {}
-    for reference in find(params):
-        found[reference.place] = await _look_up(reference, state, world)
-
-    def full(reference: Reference) -> Any:  # noqa: ANN401
-        rows = found[reference.place]
-        return [_shape(row) for row in rows] if isinstance(rows, list) else _shape(rows)
-
-    def by_cid(reference: Reference) -> Any:  # noqa: ANN401
-        rows = found[reference.place]
-        return [{"cid": row.cid} for row in rows] if isinstance(rows, list) else {"cid": rows.cid}
-
-    flat: dict[str, ArtifactRow] = {}
-    for rows in found.values():
-        for row in rows if isinstance(rows, list) else (rows,):
-            flat[row.path] = row
+    found = [await _find(reference, state, world, artifacts) for reference in find(params)]
+    read = {row.path: row for answer in found for row in answer.read}
+    full = substitute(params, _in_turn([answer.full for answer in found]))
+    by_cid = substitute(params, _in_turn([answer.by_cid for answer in found]))
     return Resolved(
-        document=canonicalize({"schema": "v1", "params": substitute(params, full)}),
-        inputs_hash=inputs_hash({"schema": "v1", "params": substitute(params, by_cid)}),
+        document=canonicalize({"schema": "v1", "params": full}),
+        inputs_hash=inputs_hash({"schema": "v1", "params": by_cid}),
         artifacts=tuple(
             InputArtifact(row.path, row.cid, row.size_bytes, row.mime)
-            for _, row in sorted(flat.items())
+            for _, row in sorted(read.items())
         ),
     )
 
 
-def _shape(row: ArtifactRow) -> dict[str, Any]:
-    return {"path": row.path, "cid": row.cid, "size_bytes": row.size_bytes, "mime": row.mime}
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one reference stands for."""
+
+    full: Any
+    """In the resolved document."""
+    by_cid: Any
+    """In what `inputs_hash` covers."""
+    read: tuple[ArtifactRow, ...] = ()
+
+
+def _in_turn(answers: Iterable[Any]) -> Callable[[Reference], Any]:
+    """Answers in the order of their references; two places of a document can look the same."""
+    left = iter(answers)
+    return lambda _reference: next(left)
+
+
+async def _find(
+    reference: Reference, state: PlanState, world: World, artifacts: ArtifactStore
+) -> _Found:
+    if reference.kind == "world":
+        listed = await listing(world, state.plan, reference.path)
+        return _Found({"$world": listed}, listed)
+    if reference.predicate is not None:
+        judged = await _judge(reference.predicate, state, world, artifacts)
+        return _Found({"$verdict": judged}, judged)
+    rows = await _look_up(reference, state, world)
+    if isinstance(rows, list):
+        cids = [{"cid": row.cid} for row in rows]
+        return _Found([shape(row) for row in rows], cids, tuple(rows))
+    return _Found(shape(rows), {"cid": rows.cid}, (rows,))
+
+
+async def _judge(
+    predicate: Predicate, state: PlanState, world: World, artifacts: ArtifactStore
+) -> dict[str, Any]:
+    (answer,) = await evaluate((predicate,), state, world, artifacts)
+    return verdict_told(predicate, answer.verdict, answer.reason)
 
 
 async def _look_up(
@@ -147,18 +195,7 @@ async def _look_up(
 
 def with_urls(document: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs as they travel: every artifact also says where its bytes are fetched."""
-    params = _urls(document["params"])
-    return {"schema": "v1", "params": params}
-
-
-def _urls(value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, Mapping):
-        if set(value) == {"path", "cid", "size_bytes", "mime"}:
-            return {**value, "url": f"/inputs/{value['cid']}"}
-        return {name: _urls(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_urls(item) for item in value]
-    return value
+    return {"schema": "v1", "params": travelling(document["params"], "/inputs/{}".format)}
 
 
 def missing(error: MissingInputError, place: str) -> TheoryError:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from theory_api.domain.references import readable
 from theory_api.domain.registry import ProcessorSpec, RegistrySnapshot, env_fingerprint
 from theory_api.domain.state import Attempting, PlanState
 from theory_api.ports.intake import InputArtifact
@@ -66,11 +67,5 @@ async def order(
 
 
 def _artifacts(value: Any) -> list[InputArtifact]:  # noqa: ANN401
-    """Every artifact of a resolved inputs document."""
-    if isinstance(value, Mapping):
-        if set(value) == {"path", "cid", "size_bytes", "mime"}:
-            return [InputArtifact(**value)]
-        return [found for item in value.values() for found in _artifacts(item)]
-    if isinstance(value, list):
-        return [found for item in value for found in _artifacts(item)]
-    return []
+    """Every artifact of a resolved inputs document that the attempt may read."""
+    return [InputArtifact(**found) for found in readable(value)]

@@ -9,7 +9,7 @@ import msgspec
 
 from theory_api.domain.commands import Complete, Proposal, Usage
 from theory_api.domain.state import Attempting
-from theory_api.domain.values import Fault, Output, Verdict
+from theory_api.domain.values import Fault, Output, StreamSeal, Verdict
 from theory_api.domain.vector import DIMENSIONS
 from theory_api.ports.intake import Received
 from theory_core import TheoryError, canonicalize, digest, loads_strict
@@ -26,6 +26,9 @@ _STATED: Final[Mapping[str, type]] = {
 """Fields of a receipt that the request does not fix, and their types."""
 
 
+NO_PLACE: Final = Fault(
+    code="ERR_RATE_LIMITED", message="rate limited: its runtime runs as many as it may"
+)
 UNCALLED: Final = Fault(code="ERR_CANCELLED", message="cancelled before it was started")
 
 
@@ -44,6 +47,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     outputs: tuple[Output, ...] = ()
     records: tuple[Output, ...] = ()
     trace: str | None = None
+    streams: tuple[StreamSeal, ...] = ()
 
     def encode(self) -> bytes:
         """Canonical bytes for the scratch."""
@@ -69,6 +73,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
             outputs_index=self.outputs_index,
             outputs=self.outputs,
             records=self.records,
+            streams=self.streams,
             trace=self.trace,
             duration_ms=self.duration_ms,
             verdicts=verdicts if self.outcome == "succeeded" else (),

@@ -12,7 +12,7 @@ import msgspec
 
 from theory_api.domain.settlement import carbon_mg, larger
 from theory_api.domain.state import Attempting, PlanState
-from theory_api.domain.values import Fault, Output
+from theory_api.domain.values import Fault, Output, StreamSeal
 from theory_api.ports.artifacts import Blob
 from theory_api.ports.intake import Received
 from theory_api.scheduler.context import PASSING, Context
@@ -56,6 +56,7 @@ class Returned:
     stated: Mapping[str, int]
     """The largest usage that the run's own frames stated."""
     discretion: Discretion = field(default_factory=Discretion)
+    streams: tuple[StreamSeal, ...] = ()
 
     @property
     def arrived(self) -> dict[str, Received]:
@@ -112,6 +113,7 @@ async def reckon(context: Context, job: Order, back: Returned) -> Note:
         outputs=outputs,
         records=_records(job, receipt, trace, index),
         trace=trace.cid,
+        streams=back.streams,
     )
 
 

@@ -13,13 +13,13 @@ from theory_api.domain import commands as cmd
 from theory_api.domain.decision import Delay, Start, Steer, Stop
 from theory_api.domain.runnable import Blocked
 from theory_api.domain.state import Attempting, PlanState
-from theory_api.scheduler.admitting import CAPACITY, Admissions, Desk
+from theory_api.scheduler.admitting import Admissions, Desk
 from theory_api.scheduler.capacity import Capacity
 from theory_api.scheduler.closing import Closing
 from theory_api.scheduler.context import PASSING, Context
 from theory_api.scheduler.evaluation import evaluate
 from theory_api.scheduler.execution import execute
-from theory_api.scheduler.gathering import Gathering
+from theory_api.scheduler.gathering import CAPACITY, Gathering
 from theory_api.scheduler.inputs import InputDocuments
 from theory_api.scheduler.metering import Metering
 from theory_api.scheduler.order import order
@@ -48,14 +48,11 @@ class Runner:
         self._writer = writer
         self._desks: dict[str, Desk] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._running: set[str] = set()
         self._reins: dict[str, Reins] = {}
         self.closing = Closing(context, writer, self._unless_stopping)
         self._reaper = Reaper(context, writer, self.closing.complete)
         self._stopping = False
-        self._seats = (context.capacity or Capacity(context.pace.parallel)).join(
-            self._running, self.touch
-        )
+        self._seats = (context.capacity or Capacity(context.pace.parallel)).join(self.touch)
         self._inputs = InputDocuments(context.artifacts)
         self._gathering = Gathering(context, self._inputs)
         self._admissions = Admissions(
@@ -63,7 +60,6 @@ class Runner:
             writer,
             self._gathering,
             owner=owner,
-            running=self._running,
             seats=self._seats,
             touch=self.touch,
         )
@@ -84,7 +80,7 @@ class Runner:
                     self.begin(commit.state, name)
                 case Stop(execution_id=name):
                     self._halt(commit.state, name)
-                case Steer(execution_id=name) if name in self._running:
+                case Steer(execution_id=name) if name in self._seats:
                     self._reins_of(name).want(paused=effect.paused, budget=effect.budget)
                 case Delay(transition=name, delay_ms=delay):
                     self.delay(commit.plan, name, delay)
@@ -128,11 +124,13 @@ class Runner:
         """Stop what runs, so that it settles with what it used; nothing new starts."""
         context, self._admitting = self._context, False
         until = context.clock.monotonic() + context.pace.stop_grace_s
-        while self._running and self._writer.lost is None and context.clock.monotonic() < until:
+        while (
+            self._seats.running and self._writer.lost is None and context.clock.monotonic() < until
+        ):
             for plan in list(self._desks):
                 state = self._writer.state(plan)
                 if state is not None:
-                    for name in sorted(self._running & state.open.keys()):
+                    for name in sorted(self._seats.running & state.open.keys()):
                         self._halt(state, name)
             await context.clock.sleep(context.pace.meter_s / 4)
 
@@ -214,12 +212,12 @@ class Runner:
         for name, attempt in sorted(state.open.items()):
             if attempt.epoch != self._writer.epoch and name not in self.running:
                 self.overlooked(state, attempt)
-            elif name in doubtful and name not in self._running:
+            elif name in doubtful and name not in self._seats:
                 self.begin(state, name)
-            if name in self._running:
+            if name in self._seats:
                 self._reins_of(name).follow(attempt)
         if state.cancel is not None:
-            for name in sorted(self._running & state.open.keys()):
+            for name in sorted(self._seats.running & state.open.keys()):
                 self._halt(state, name)
 
     async def _conclude(self, state: PlanState) -> None:
@@ -246,10 +244,12 @@ class Runner:
 
     def begin(self, state: PlanState, name: str, *, attached: bool = False) -> None:
         """Run an admitted execution in a task of its own; `attached`: it runs somewhere already."""
-        self._running.add(name)
+        attempt = state.open[name]
+        proposed = state.transitions[attempt.transition].proposed
+        self._seats.take(name, proposed.processor_ref, attempt.adapter)
         if attached:
-            self._reins_of(name).take_up(state.open[name])
-        work = partial(self._execute, state, state.open[name], attached=attached)
+            self._reins_of(name).take_up(attempt)
+        work = partial(self._execute, state, attempt, attached=attached)
         self._spawn(self._writer.plans.trusting(state.plan, work))
 
     async def _execute(self, state: PlanState, attempt: Attempting, *, attached: bool) -> None:
@@ -266,7 +266,7 @@ class Runner:
             raise
         finally:
             self._reins.pop(attempt.execution_id, None)
-            self._admissions.free(attempt.execution_id)
+            self._seats.free(attempt.execution_id)
 
     async def _run(self, state: PlanState, attempt: Attempting, *, attached: bool) -> Note | None:
         """Execute an attempt; one whose order cannot be read any more is given up.
@@ -312,11 +312,11 @@ class Runner:
     @property
     def running(self) -> frozenset[str]:
         """Executions that have a task here, or are about to."""
-        return frozenset(self._running | self._reaper.names)
+        return self._seats.running | self._reaper.names
 
     def _halt(self, state: PlanState, name: str) -> None:
         """Have an execution stopped that runs here."""
-        if name in state.open and name in self._running:
+        if name in state.open and name in self._seats:
             self._reins_of(name).halt.set()
 
     def _reins_of(self, name: str) -> Reins:

@@ -184,6 +184,32 @@ class ArtifactPage(View, frozen=True, kw_only=True):
     """`after` of the next page; None on the last."""
 
 
+class StreamView(View, frozen=True, kw_only=True):
+    """What one execution left of a stream: every frame of it, as its seal says."""
+
+    path: str
+    """Plan-relative canonical path."""
+    uri: str
+    digest: str
+    """Of the data of its frames, one after the other."""
+    frames: int
+    size_bytes: int
+    execution_id: str | None
+    transition: str | None
+    attempt: int | None
+    seq: int
+    """The event that sealed it."""
+    at: str
+
+
+class StreamPage(View, frozen=True, kw_only=True):
+    """Streams in the order in which they were sealed."""
+
+    streams: list[StreamView]
+    next_after: str | None
+    """`after` of the next page; None on the last."""
+
+
 class FaultView(View, frozen=True, kw_only=True):
     """The first place where a ledger is not sound."""
 
@@ -218,5 +244,9 @@ class WorldView(View, frozen=True, kw_only=True):
     """Canonical path."""
     uri: str
     kind: str
-    """`plan`, `transition`, `budget`, `policy`, `event`, `artifact` or `artifacts`."""
+    """`plan`, `transition`, `budget`, `policy`, `event`, or what `artifact(s)` and `stream(s)` are.
+
+    The plural is a list of what lies below the path; a `stream` is a list, too, since any number
+    of executions may have streamed there.
+    """
     value: Any

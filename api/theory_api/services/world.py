@@ -6,9 +6,11 @@ from typing import Any
 
 import msgspec
 
-from theory_api.domain.events import PlanCreated, from_data
+from theory_api.domain.events import PlanCreated
+from theory_api.domain.kinds import from_data
 from theory_api.ports.truth import ReadModel
 from theory_api.services.queries import Queries, event_view
+from theory_api.services.streams import sealed
 from theory_api.services.views import WorldView
 from theory_core import TheoryError, WorldPath
 
@@ -23,8 +25,8 @@ class Worlds:
         self._read = read
         self._queries = queries
 
-    async def at(self, path: str) -> WorldView:
-        """What stands at an absolute path or `world://` address."""
+    async def at(self, path: str, *, after: str = "") -> WorldView:
+        """What stands at an absolute path or `world://` address; lists begin after `after`."""
         world = WorldPath(path)
         plan = world.root
         value: Any
@@ -40,10 +42,17 @@ class Worlds:
             case ("ledger", (seq,)):
                 kind, value = "event", await self._event(plan, seq)
             case ("artifacts", _) if world.is_prefix:
-                kind, value = "artifacts", await self._queries.artifacts(plan, str(world))
+                kind, value = (
+                    "artifacts",
+                    await self._queries.artifacts(plan, str(world), after=after),
+                )
             case ("artifacts", _):
                 content = await self._queries.artifact(plan, str(world))
                 kind, value = "artifact", content.artifact
+            case ("streams", _) if world.is_prefix:
+                kind, value = "streams", await sealed(self._read, world, after)
+            case ("streams", (_, *_)):
+                kind, value = "stream", await sealed(self._read, world, after)
             case _:
                 raise _nothing()
         return WorldView(

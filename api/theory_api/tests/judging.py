@@ -14,7 +14,7 @@ from theory_api.adapters.files.home import Home
 from theory_api.adapters.files.journalled import reading
 from theory_api.adapters.memory.read import MemoryReads
 from theory_api.adapters.memory.truth import MemoryTruth
-from theory_api.domain.events import from_data
+from theory_api.domain.kinds import from_data
 from theory_api.domain.projection import project
 from theory_api.ports.truth import Append, ReadModel, StoredEvent
 from theory_core import TheoryError, digest, loads_strict, verify

@@ -62,7 +62,13 @@ async def test_a_proposal_that_nobody_judged_is_refused_at_admission(
 
 GOAL = {"name": "artifact.exists@1", "params": {"path": "/artifacts/film/"}}
 ASKED: dict[str, dict[str, Any]] = {
-    "agent/planner@1": {"goal": GOAL, "wanted": "frames", "world": [], "catalogue": []},
+    "agent/planner@1": {
+        "goal": {"$verdict": GOAL},
+        "wanted": "frames",
+        "world": {"$world": "/artifacts/"},
+        "kinds": [],
+        "catalogue": [],
+    },
     "llm/litellm@1": {"task": "script", "text": "The tide turns the wheel."},
     "text/embed@1": {"corpus": [{"id": "a", "text": "The tide turns the wheel."}]},
 }

@@ -107,9 +107,10 @@ async def planned(services: Services, url: str) -> PlanView:
     """How a plan ends whose one transition asks a model."""
     goal = {"name": "artifact.exists@1", "params": {"path": f"/artifacts/{WORD}/"}}
     inputs = {
-        "goal": goal,
+        "goal": {"$verdict": goal},
         "wanted": "frames",
-        "world": [],
+        "world": {"$world": "/artifacts/"},
+        "kinds": [],
         "catalogue": [],
         "endpoint": f"{url}/v1",
     }

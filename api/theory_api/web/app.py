@@ -19,6 +19,7 @@ from theory_api.web.openapi import config
 from theory_api.web.plans import PlanController
 from theory_api.web.problem import handlers
 from theory_api.web.watch import WatchController
+from theory_api.web.world import WorldController
 
 
 def create_app(doors: Doors) -> App:
@@ -36,6 +37,7 @@ def litestar(doors: Doors) -> Litestar:
             ExecutionController,
             WatchController,
             ArtifactController,
+            WorldController,
             healthz,
             readyz,
         ],

@@ -14,6 +14,7 @@ from theory_api.scheduler.watching import Watching
 from theory_api.services.ledger import Ledgers
 from theory_api.services.plans import PlanCommands, Submitter
 from theory_api.services.queries import Queries
+from theory_api.services.world import Worlds
 from theory_core import TheoryError
 
 
@@ -31,6 +32,7 @@ class Doors:
     plans: PlanCommands
     queries: Queries
     ledgers: Ledgers
+    worlds: Worlds
     engine: Scheduler
     watching: Watching
     key: str

@@ -23,16 +23,7 @@ def main(main_file: str, arguments: Sequence[str] | None = None) -> int:
         if told.serve is not None:
             from theory_runtime import service  # noqa: PLC0415 - only a server needs websockets
 
-            return service.main(
-                file,
-                told.serve,
-                lifeline=told.lifeline,
-                image_digest=told.image_digest,
-                image_id=told.image_id,
-                listen=told.listen,
-                only_mode=told.only_mode,
-                scratch=told.scratch,
-            )
+            return service.main(file, told)
         if told.payload is None or told.out is None:
             parser.error("--payload FILE and --out DIR belong together")
         from theory_runtime import bench  # noqa: PLC0415 - as above
@@ -66,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
         "--only-mode", choices=("mock", "real"), help="refuse runs of the other mode"
     )
     parser.add_argument(
+        "--concurrency", type=_count, metavar="N", help="refuse runs beyond this many at once"
+    )
+    parser.add_argument(
         "--scratch",
         type=Path,
         action="append",
@@ -75,6 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--lifeline", type=int, help=argparse.SUPPRESS)
     return parser
+
+
+def _count(text: str) -> int:
+    """A number from 1; raises `ValueError`, which the parser turns into usage."""
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
 
 
 def _address(text: str) -> tuple[str, int]:

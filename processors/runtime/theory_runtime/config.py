@@ -26,7 +26,8 @@ class Config:
     """Tell those who watch: `progress("Event", {"phase": "draw", "progress": 500})`.
 
     Kinds are `Token`, `Frame`, `Log` and `Event`, contents as in spec, run.v1, but that `progress`
-    counts thousandths and `data` of a `Frame` may be bytes. Another shape is `ERR_INTERNAL`.
+    counts thousandths and `data` of a `Frame` may be bytes; its `stream` is the canonical path of a
+    stream of the plan, e.g. `/streams/effectors/mouth/audio`. Another shape is `ERR_INTERNAL`.
     """
 
     @contextmanager

@@ -82,6 +82,8 @@ class Exchange:
         try:
             return self._opener(opening)
         except TheoryError as error:
+            if error.code == "ERR_RATE_LIMITED":
+                raise
             # What closes a WebSocket is here a wrong body: the same execution, another payload.
             raise fault("ERR_INPUTS", reason_of(error)) from error
 

@@ -48,6 +48,8 @@ class Place:
     """Its id, for the receipts of runs that pin no digest."""
     only_mode: str | None = None
     """The one mode that is run here; None for both."""
+    concurrency: int | None = None
+    """Most runs at once; None for any number."""
     grace_s: float = child.GRACE_S
     confirm_s: float = child.CONFIRM_S
     verbose: bool = False

@@ -21,7 +21,7 @@ from theory_runtime.kin import Brood
 from theory_runtime.order import Order
 from theory_runtime.reserve import Reserve
 from theory_runtime.run import Place, Run
-from theory_runtime.session import INVALID, Session
+from theory_runtime.session import AGAIN, INVALID, Session
 
 SOCKET: Final = "run.sock"
 HEALTHY: Final = b'{"ok":true}'
@@ -51,8 +51,9 @@ class Runs:
     def open(self, opening: Mapping[str, Any]) -> Run:
         """Start the run of a `RunOpen`, or attach to it (spec: run.v1).
 
-        Raises `TheoryError` `ERR_WS_PROTOCOL`, to be answered with 1008: nothing to attach to, or
-        the same execution with another payload.
+        Raises `TheoryError`: `ERR_WS_PROTOCOL`, to be answered with 1008: nothing to attach to, or
+        the same execution with another payload; `ERR_RATE_LIMITED`, with 1013: as many as may be
+        are at work, and this one was not begun.
         """
         name, payload = opening["execution_id"], opening.get("payload")
         run = self._runs.get(name)
@@ -67,6 +68,10 @@ class Runs:
 
     def _start(self, order: Order) -> Run:
         self._forget()
+        most = self._place.concurrency
+        # Law: one whose result is not told is at work, whatever became of its worker.
+        if most is not None and sum(run.ended_at is None for run in self._runs.values()) >= most:
+            raise fault("ERR_RATE_LIMITED", "concurrency", close=AGAIN)
         run = self._runs[order.execution_id] = Run(order, self._place, self._reserve)
         task = asyncio.create_task(self._live(run))
         self._tasks.add(task)

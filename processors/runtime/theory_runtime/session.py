@@ -19,6 +19,8 @@ NORMAL: Final = 1000
 PROTOCOL: Final = 1002
 BINARY: Final = 1003
 INVALID: Final = 1008
+AGAIN: Final = 1013
+"""Nothing was begun, and it may be asked for again; the reason begins with the error's code."""
 
 Opener = Callable[[Mapping[str, Any]], Run]
 """Starts or finds the run that a `RunOpen` is for; raises `TheoryError`."""
@@ -44,6 +46,8 @@ class Session:
         except TheoryError as error:
             close = error.detail.get("close", INVALID)
             code, reason = close if isinstance(close, int) else INVALID, error.message
+            if code == AGAIN:
+                reason = f"{error.code}: {reason}"
         await self._connection.close(code, reason[:100])
 
     async def _converse(self) -> tuple[int, str]:

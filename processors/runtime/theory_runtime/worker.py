@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from theory_core import LIMITS, TheoryError, encode_frame, error_envelope, success_envelope
+from theory_core import (
+    LIMITS,
+    TheoryError,
+    WorldPath,
+    encode_frame,
+    error_envelope,
+    success_envelope,
+)
 from theory_runtime import guard, inputs, machine, outputs, receipt, vault
 from theory_runtime.channel import Channel
 from theory_runtime.config import Config
@@ -31,6 +38,7 @@ _FRAME_ROOM: Final = 1024
 """What a frame needs around its envelope."""
 _MARK_ROOM: Final = 64
 """What the mark of a message that was cut may take."""
+_SOME_PLAN: Final = "/world/any/plan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +216,8 @@ class _Work:
             encode_frame(kind, said, seq=1)
         except TheoryError as error:
             raise fault("ERR_INTERNAL", f"frame_{kind}") from error
+        if kind == "Frame" and not _names_stream(said["stream"]):
+            raise fault("ERR_INTERNAL", "frame_stream")
         self._channel.send({"frame": {"kind": kind, "content": said}})
 
     def _receipt(
@@ -273,6 +283,16 @@ def _said(kind: str, content: Mapping[str, Any], hidden: tuple[str, ...]) -> dic
     if kind == "Log" and isinstance(said.get("message"), str):
         said["message"] = _cut(redact(said["message"], hidden))
     return said
+
+
+def _names_stream(text: str) -> bool:
+    """Whether a text is the canonical address of a stream in some plan (spec: run.v1, conduct)."""
+    try:
+        path = WorldPath(text, root=_SOME_PLAN)
+    except TheoryError:
+        return False
+    is_one = path.facet == "streams" and bool(path.segments) and not path.is_prefix
+    return is_one and path.relative == text
 
 
 def _cut(message: str) -> str:

@@ -36,7 +36,8 @@ def http(fault: str = "ERR_ADAPTER_INVOCATION") -> Speech:
     """Legacy HTTP as a way to speak; `fault` is the code of an exchange that failed.
 
     The exchange raises `TheoryError`: `fault`, `ERR_INPUTS` for a request that was refused as such,
-    `ERR_TIMEOUT`, `ERR_TOO_LARGE`, and the codes of an envelope that is not the answer.
+    `ERR_RATE_LIMITED` for one that the server has no place for, `ERR_TIMEOUT`, `ERR_TOO_LARGE`,
+    and the codes of an envelope that is not the answer.
     """
 
     async def speak(call: Call) -> Mapping[str, Any]:
@@ -88,8 +89,8 @@ class _Exchange:
         if answer.is_redirect or answer.status_code < httpx.codes.BAD_REQUEST:
             raise coded(self._fault, f"status {answer.status_code}")
         code = await _stated(answer)
-        if code == "ERR_INPUTS":
-            raise coded("ERR_INPUTS", f"status {answer.status_code}")
+        if code in {"ERR_INPUTS", "ERR_RATE_LIMITED"}:
+            raise coded(code, f"status {answer.status_code}")
         raise coded(self._fault, f"status {answer.status_code}")
 
     async def _listen(self, answer: httpx.Response) -> Mapping[str, Any]:

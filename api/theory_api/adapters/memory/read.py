@@ -95,9 +95,14 @@ class MemoryReads:
         )
         return [ArtifactRow(path=path, **artifacts[path]) for path in paths[:limit]]
 
-    async def events(self, plan: str, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
-        """Events with `seq > after`, in order."""
-        return self._tables(plan).events[after : after + limit]
+    async def events(
+        self, plan: str, *, after: int = 0, limit: int = 1000, kind: str | None = None
+    ) -> list[StoredEvent]:
+        """Events with `seq > after`, in order; with `kind` those of it alone."""
+        events = self._tables(plan).events
+        if kind is None:
+            return events[after : after + limit]
+        return [event for event in events[after:] if event.kind == kind][:limit]
 
     async def heads(self, named: Sequence[tuple[str, int]]) -> list[Head]:
         """Those of these events that are there."""

@@ -24,6 +24,8 @@ BEYOND_S: Final = 60
 """A function may last this much longer than the run in it: its stop, and what it then tells."""
 CONNECTIONS: Final = 4
 """Connections that a run may need at once: its client's, a controller's, and lookers-on."""
+SPARE: Final = 4
+"""Those beside: questions for health, and runs that the server is to refuse by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +111,11 @@ def _function(
     command = [layout.python, main, "--image-digest", deployment.image_digest]
     command += ["--listen", f"{layout.host}:{port}"]
     command += ["--only-mode", MOCK if function == MOCK else REAL]
+    # Law: inputs are connections, of which a run needs several; runs are counted by their server.
+    command += ["--concurrency", str(at_once)]
     served: Any = server(tuple(command), deployment.secrets)
     door = modal.web_server(port, startup_timeout=60, requires_proxy_auth=True)
-    many = modal.concurrent(max_inputs=CONNECTIONS * at_once)
+    many = modal.concurrent(max_inputs=CONNECTIONS * at_once + SPARE)
     cores, memory = deployment.cpu_milli * at_once / 1000, deployment.memory_mib * at_once
     app.function(
         name=function,

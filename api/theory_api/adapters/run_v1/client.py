@@ -41,6 +41,8 @@ _OPEN_S: Final = 10.0
 _CLOSE_S: Final = 2.0
 _DISORDERED: Final = 1002
 _INVALID: Final = 1008
+_FULL: Final = 1013
+"""With this a server refuses to begin a run that it has no place for (spec: run.v1)."""
 _UNHEARD: Final = 1011
 """With this the library closes a link on which no pong came in time."""
 _REFUSALS: Final = frozenset({1002, 1003, 1007, 1008, 1009})
@@ -162,8 +164,9 @@ class RunClient:
         """Start or rejoin the run and return its envelope; every frame goes to `on_frame` first.
 
         A link that breaks is opened again, where it broke, as often as `REATTACH_S` says without
-        a new frame. Raises `TheoryError`: `ERR_WS_CLOSE`, `ERR_WS_PROTOCOL`, `ERR_WS_TIMEOUT`, and
-        the codes of an envelope that is not the answer to this payload.
+        a new frame. So is one on which the server had no place for the run. Raises `TheoryError`:
+        `ERR_WS_CLOSE`, `ERR_WS_PROTOCOL`, `ERR_WS_TIMEOUT`, `ERR_RATE_LIMITED` (nothing was
+        begun), and the codes of an envelope that is not the answer to this payload.
         """
         pauses = iter(REATTACH_S)
         while True:
@@ -185,8 +188,9 @@ class RunClient:
     async def _again(self, error: TheoryError, pause_s: float | None) -> None:
         """Wait until the next try, or raise what there is to say if there is none."""
         lost = error.detail.get("close") == _INVALID
-        transient = error.code in _TRANSIENT and not lost
-        if not transient or pause_s is None or not self._may_ask_again:
+        refused = error.code == "ERR_RATE_LIMITED"
+        transient = refused or (error.code in _TRANSIENT and not lost)
+        if not transient or pause_s is None or not (refused or self._may_ask_again):
             log.warning("ws.connect.error", code=error.code, **self._labels)
             raise error
         log.info("ws.connect.again", seen=self._seen, **self._labels)
@@ -291,6 +295,8 @@ class _connection:  # noqa: N801 - a context manager that reads as a verb
             return _error("ERR_WS_CLOSE", "the run is not there any more", close=code)
         if code is None:
             return _error("ERR_WS_CLOSE", "link lost")
+        if code == _FULL and ours is None and not self._joining:
+            return _error("ERR_RATE_LIMITED", "the server runs as many as it may", close=code)
         name = "ERR_WS_PROTOCOL" if code in _REFUSALS else "ERR_WS_CLOSE"
         return _error(name, str(code), close=code)
 

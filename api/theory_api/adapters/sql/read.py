@@ -143,10 +143,14 @@ class SqlReads:
         )
         return await self._all(ArtifactRow, query.order_by(table.path).limit(limit))
 
-    async def events(self, plan: str, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
-        """Events with `seq > after`, in order."""
+    async def events(
+        self, plan: str, *, after: int = 0, limit: int = 1000, kind: str | None = None
+    ) -> list[StoredEvent]:
+        """Events with `seq > after`, in order; with `kind` those of it alone."""
         table = models.LedgerEvent
         query = _columns(StoredEvent, table).where(table.plan == plan, table.seq > after)
+        if kind is not None:
+            query = query.where(table.kind == kind)
         return await self._all(StoredEvent, query.order_by(table.seq).limit(limit))
 
     async def heads(self, named: Sequence[tuple[str, int]]) -> list[Head]:

@@ -6,10 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from theory_api.adapters.conftest import Story
+from theory_api.adapters.conftest import CID, Story
 from theory_api.adapters.tests.conftest import Machine, claimed, refused, rows
 from theory_api.domain import events as ev
 from theory_api.domain.projection import project
+from theory_api.services import streams
+from theory_api.services.streams import sealed
+from theory_core import WorldPath
 
 
 async def test_projections_follow_the_events(machine: Machine, story: Story) -> None:
@@ -126,6 +129,8 @@ async def test_artifacts_are_listed_by_the_bytes_of_their_path(
     assert len(await read.artifacts(story.plan, "/artifacts/")) == len(names)
     page = await read.artifacts(story.plan, "/artifacts/a/", after=below[1], limit=1)
     assert [row.path for row in page] == below[2:3]
+    jumped = await read.artifacts(story.plan, "/artifacts/", after="/artifacts/a/\U0010ffff")
+    assert [row.path for row in jumped] == ["/artifacts/a0", "/artifacts/ab/c"]
 
 
 async def test_plans_are_listed_in_pages_by_tenant_and_status(
@@ -158,3 +163,61 @@ async def test_what_is_not_there_is_not_found(machine: Machine) -> None:
     assert await read.events("/world/acme/ghost") == []
     assert await read.artifacts("/world/acme/ghost", "/artifacts/") == []
     assert await read.artifact("/world/acme/ghost", "/artifacts/a") is None
+
+
+async def test_events_of_one_kind_are_found_in_order_and_in_pages(
+    machine: Machine, story: Story
+) -> None:
+    store, epoch = await claimed(machine)
+    about = story.about("a")
+    seals = [
+        ev.StreamSealed(path=f"/streams/{name}", digest=CID, count=1, bytes=number, **about)
+        for number, name in enumerate(["mouth/audio", "eye", "mouth/text"])
+    ]
+    for append in (
+        story.created(),
+        story.append(story.proposed("a"), *story.started("a", tokens=1)),
+        story.append(seals[0], seals[1]),
+        story.append(story.proposed("b"), seals[2]),
+    ):
+        await store.append([append], shard="s0", epoch=epoch)
+    read = machine.read
+    expected = [event for event in story.stored if event.kind == "stream.sealed"]
+    assert await read.events(story.plan, kind="stream.sealed") == expected
+    assert await read.events(story.plan, kind="stream.sealed", limit=2) == expected[:2]
+    after = expected[0].seq
+    assert await read.events(story.plan, kind="stream.sealed", after=after) == expected[1:]
+    assert await read.events(story.plan, kind="segment.sealed") == []
+    assert await read.events(story.plan) == story.stored
+    below = await sealed(read, WorldPath(f"{story.plan}/streams/mouth/"))
+    assert [(row.path, row.size_bytes, row.seq) for row in below.streams] == [
+        ("/streams/mouth/audio", 0, expected[0].seq),
+        ("/streams/mouth/text", 2, expected[2].seq),
+    ]
+    exact = await sealed(read, WorldPath(f"{story.plan}/streams/eye"))
+    assert [(row.execution_id, row.frames) for row in exact.streams] == [(about["execution_id"], 1)]
+
+
+async def test_streams_are_listed_in_pages_however_many_others_lie_between(
+    machine: Machine, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "PAGE", 2)
+    monkeypatch.setattr(streams, "_LOOKS", 2)
+    store, epoch = await claimed(machine)
+    about = story.about("a")
+    names = ["a", *("b" for _ in range(6)), "a", "a", "a"]
+    seals = [
+        ev.StreamSealed(path=f"/streams/{name}", digest=CID, count=1, bytes=1, **about)
+        for name in names
+    ]
+    await store.append([story.created()], shard="s0", epoch=epoch)
+    begun = (story.proposed("a"), *story.started("a", tokens=1), *seals)
+    await store.append([story.append(*begun)], shard="s0", epoch=epoch)
+    found: list[int] = []
+    pages, after = 0, ""
+    while pages == 0 or after:
+        page = await sealed(machine.read, WorldPath(f"{story.plan}/streams/a"), after)
+        found += [row.seq for row in page.streams]
+        pages, after = pages + 1, page.next_after or ""
+    expected = [event.seq for event in story.stored if b'"/streams/a"' in event.body]
+    assert (found, len(expected), pages > 2) == (expected, 4, True)

@@ -202,3 +202,19 @@ def test_the_verifier_agrees_with_the_command(story: Desk) -> None:
     report = verify(story.theory("ledger", "export", "story").out.encode())
     assert report.ok
     assert story.theory("ledger", "verify", "story").out == report.verdict + "\n"
+
+
+def test_any_address_of_the_world_is_shown(story: Desk) -> None:
+    listed = story.theory("world", f"{STORY}/artifacts/attachments/")
+    assert listed.out.splitlines()[0].split() == ["artifact", "bytes", "type", "digest"]
+    assert "/artifacts/attachments/text" in listed.out
+    budget = story.theory("world", "world://local/story/plan/budget")
+    assert (budget.code, budget.json["kind"]) == (0, "budget")
+    empty = story.theory("world", f"{STORY}/streams/")
+    assert (empty.code, empty.out) == (0, f"nothing at {STORY}/streams/\n")
+    assert story.theory("world", f"{STORY}/streams/", "--json").json["value"] == {
+        "streams": [],
+        "next_after": None,
+    }
+    absent = story.theory("world", f"{STORY}/streams/a")
+    assert (absent.code, absent.err[:19]) == (1, "error ERR_NOT_FOUND")

@@ -42,7 +42,7 @@ def test_what_is_missing_is_said_environment_by_environment(
     words = ("secrets", "check", "--from", str(source))
     printed = shown(desk.theory(*words, "--json"))
     assert printed.code == 1
-    there = {"name": NAME, "source": True, "modal": "there", "missing": False}
+    there = {"name": NAME, "source": True, "modal": "there", "missing": False, "optional": False}
     assert printed.json == [
         {"environment": "dev", **there},
         # The stand-in has no such environment.

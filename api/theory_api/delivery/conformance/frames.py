@@ -8,9 +8,11 @@ from typing import Any, Final
 from theory_api.delivery.conformance.bench import Bench
 from theory_api.delivery.conformance.report import Case, Finding, failed, verdict
 from theory_api.delivery.conformance.talk import OWN_FRAMES, parsed
+from theory_api.domain.naming import names_stream
 from theory_core import TheoryError, canonicalize_json, validate_frame
 
 _NORMAL: Final = 1000
+_SOME_PLAN: Final = "/world/any/plan"
 
 
 async def _ack(bench: Bench) -> Finding:
@@ -66,6 +68,8 @@ async def _shapes(bench: Bench) -> Finding:
             validate_frame(raw, "server")
         except TheoryError as error:
             return failed(f"{kind}: {error.message} {dict(error.detail)}")
+        if kind == "Frame" and not names_stream(parsed(raw)["content"]["stream"], _SOME_PLAN):
+            return failed("Frame: its stream is not the path of one")
     return verdict(None, f"{len(ran.heard.raw)} frames")
 
 

@@ -17,6 +17,7 @@ from theory_api.domain import events as ev
 from theory_api.domain.decide import decide
 from theory_api.domain.decision import Decision
 from theory_api.domain.evolve import evolve
+from theory_api.domain.kinds import from_data
 from theory_api.domain.state import PlanState
 from theory_api.domain.values import (
     ControlOp,
@@ -137,7 +138,7 @@ class Book:
             stated = json.loads(canonicalize(wire(seq, event)))
             fault = next(schema(event.KIND).iter_errors(stated), None)
             assert fault is None, f"{event.KIND}: {fault}"
-            assert ev.from_data(event.KIND, stated["data"]) == event
+            assert from_data(event.KIND, stated["data"]) == event
             evolve(self.state, seq, event)
             self.events.append(event)
         return decision

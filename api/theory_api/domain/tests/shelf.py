@@ -12,7 +12,9 @@ from theory_core import canonicalize
 _ESTIMATE = {"cpu_ms": 100, "latency_ms": 1000, "io_bytes": 10_000, "usd_micro": 10}
 
 
-def _processor(ref: str, inputs: dict[str, Any], **changes: Any) -> dict[str, Any]:
+def _processor(
+    ref: str, inputs: dict[str, Any], concurrency: int = 1000, **changes: Any
+) -> dict[str, Any]:
     return {
         "schema": "theory.processor.v1",
         "ref": ref,
@@ -23,6 +25,7 @@ def _processor(ref: str, inputs: dict[str, Any], **changes: Any) -> dict[str, An
             "memory": "1Gi",
             "timeout_s": 60,
             "python": "3",
+            "concurrency": concurrency,
             "watts": {"cpu": 10},
         },
         "secrets": {"required": ["API_KEY"], "optional": []},
@@ -57,8 +60,13 @@ def policy(**changes: Any) -> dict[str, Any]:
     }
 
 
-def snapshot(*, pins: dict[str, Any] | None = None, **changes: Any) -> RegistrySnapshot:
-    """`demo/echo@1` takes anything, `demo/strict@1` needs an artifact `text`."""
+def snapshot(
+    *, pins: dict[str, Any] | None = None, concurrency: Any = 1000, **changes: Any
+) -> RegistrySnapshot:
+    """`demo/echo@1` takes anything, `demo/strict@1` needs an artifact `text`.
+
+    `concurrency` is that of the former.
+    """
     artifact = {"type": "object", "required": ["path", "cid", "size_bytes", "mime"]}
     strict = {
         "required": ["text"],
@@ -68,7 +76,7 @@ def snapshot(*, pins: dict[str, Any] | None = None, **changes: Any) -> RegistryS
     document = {
         "schema": "theory.registry.v1",
         "processors": {
-            "demo/echo@1": _processor("demo/echo@1", {}),
+            "demo/echo@1": _processor("demo/echo@1", {}, concurrency),
             "demo/strict@1": _processor("demo/strict@1", strict),
         },
         "policies": {"default@1": policy(**changes)},

@@ -5,14 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from theory_api.domain import events as ev
-from theory_api.domain.commands import Conclude
+from theory_api.domain.commands import Conclude, Orphan
 from theory_api.domain.decision import PORTION, portions
-from theory_api.domain.tests.book import PLAN, PREFIX, Book, output, policy, proposal, verdict
-from theory_api.domain.values import Output, Predicate, Verdict
+from theory_api.domain.tests.book import (
+    BROKE,
+    CID,
+    PLAN,
+    PREFIX,
+    Book,
+    output,
+    policy,
+    proposal,
+    verdict,
+)
+from theory_api.domain.values import Output, Predicate, StreamSeal, Verdict
 from theory_core import LIMITS, TheoryError, canonicalize
 
+SEAL = StreamSeal(path="/streams/a", digest=CID, count=2, bytes=7)
 EXISTS = Predicate(name="artifact.exists@1", params={"path": "outputs/x"})
 
 
@@ -209,3 +221,30 @@ def test_the_longest_reason_still_fits_into_the_final_event() -> None:
         name=goal[0].name, params=goal[0].params, verdict="false", reason="r" * 1024, at_seq=99
     )
     assert book.do(Conclude(plan=PLAN, verdicts=(answer,))).events
+
+
+@pytest.mark.parametrize("outcome", ["succeeded", "failed", "cancelled"])
+def test_what_streamed_is_sealed_before_the_end_whatever_the_end_is(outcome: str) -> None:
+    book = Book(proposal("a"))
+    ident = book.admit("a")
+    decision = book.finish(ident, outcome, streams=(SEAL, replace(SEAL, path="/streams/b")))
+    kinds = [event.KIND for event in decision.events]
+    at = kinds.index("stream.sealed")
+    assert kinds[at : at + 3] == ["stream.sealed", "stream.sealed", f"execution.{outcome}"]
+    assert decision.events[at].data() == {
+        "path": "/streams/a",
+        "digest": CID,
+        "count": 2,
+        "bytes": 7,
+        "execution_id": ident,
+        "transition": "a",
+        "attempt": 1,
+    }
+
+
+def test_of_an_attempt_that_was_given_up_nothing_is_sealed_later() -> None:
+    book = Book(proposal("a"))
+    ident = book.admit("a")
+    book.do(Orphan(plan=PLAN, execution_id=ident, error=BROKE))
+    book.finish(ident, streams=(SEAL,))
+    assert "stream.sealed" not in book.kinds()

@@ -9,6 +9,7 @@ import pytest
 from theory_api.domain import commands as cmd
 from theory_api.domain import events as ev
 from theory_api.domain.evolve import evolve, fold
+from theory_api.domain.kinds import EVENT_TYPES, from_data
 from theory_api.domain.state import PlanState
 from theory_api.domain.tests.book import (
     BROKE,
@@ -77,7 +78,7 @@ def test_an_event_of_another_plan_or_version_is_refused(member: dict[str, Any]) 
 
 
 def test_a_kind_that_moves_no_plan_only_counts() -> None:
-    assert ev.from_data("segment.sealed", {}) is None
+    assert from_data("segment.sealed", {}) is None
     state = evolve(PlanState(plan=PLAN), 1, None)
     assert (state.seq, state.status) == (1, "absent")
 
@@ -93,12 +94,12 @@ def test_a_kind_that_moves_no_plan_only_counts() -> None:
 )
 def test_an_event_is_refused_and_never_skipped(kind: str, data: dict[str, Any]) -> None:
     with pytest.raises(TheoryError) as caught:
-        ev.from_data(kind, data)
+        from_data(kind, data)
     assert caught.value.code == "ERR_CHAIN_BROKEN"
 
 
 def test_every_kind_that_moves_a_plan_has_its_schema_and_its_place_in_the_fold() -> None:
-    for kind in ev.EVENT_TYPES:
+    for kind in EVENT_TYPES:
         assert schema(kind) is not None
     seen = {event.KIND for event in _eventful().events}
     assert {"plan.created", "transition.retried", "budget.voided", "budget.breached"} <= seen

@@ -13,6 +13,7 @@ import pytest
 from theory_api.domain import commands as cmd
 from theory_api.domain import events as ev
 from theory_api.domain.evolve import evolve, fold
+from theory_api.domain.kinds import EVENT_TYPES, from_data
 from theory_api.domain.lifecycle import ATTEMPT, PLAN, TRANSITION, stage
 from theory_api.domain.state import PlanState
 from theory_api.domain.tests import lifecycle
@@ -56,7 +57,7 @@ def example(kind: str) -> ev.Event:
     document = json.loads((VECTORS / f"{kind}.json").read_text(encoding="ascii"))
     cases = [case for group in document["testGroups"] for case in group["tests"]]
     data = next(case["event"]["data"] for case in cases if case["result"] == "valid")
-    event = ev.from_data(kind, data)
+    event = from_data(kind, data)
     assert event is not None
     return event
 
@@ -191,14 +192,14 @@ def test_every_status_and_stage_has_its_place_in_the_tables() -> None:
     assert {status for status, _, _ in POSITIONS.values()} == set(TRANSITION)
     assert {standing for _, standing, _ in POSITIONS.values()} == set(ATTEMPT)
     named = {kind for row in (*PLAN.values(), *TRANSITION.values()) for kind in row}
-    assert named == set(ev.EVENT_TYPES)
+    assert named == set(EVENT_TYPES)
     for table in (PLAN, TRANSITION, ATTEMPT):
         assert {status for row in table.values() for status in row.values()} <= set(table)
     assert {status for status, row in PLAN.items() if not row} == TERMINAL_PLAN
     assert {status for status, row in TRANSITION.items() if not row} == TERMINAL_TRANSITION
 
 
-@pytest.mark.parametrize("kind", sorted(ev.EVENT_TYPES))
+@pytest.mark.parametrize("kind", sorted(EVENT_TYPES))
 @pytest.mark.parametrize("setting", ["absent", "active", "paused", "cancelling", "ended", "failed"])
 def test_an_event_is_taken_in_the_statuses_of_its_plan_and_in_no_other(
     setting: str, kind: str
@@ -223,6 +224,7 @@ def test_an_event_is_taken_in_the_statuses_of_its_plan_and_in_no_other(
 
 AGAIN = {
     *("predicate.checked", "artifact.produced", "artifact.consumed", "secret.used"),
+    "stream.sealed",
     *("lease.acquired", "lease.released", "budget.breached", "budget.topped_up"),
 }
 """Kinds that may stand twice in a row; every other one happens once."""

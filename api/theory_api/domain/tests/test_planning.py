@@ -305,3 +305,48 @@ def test_a_plan_has_a_largest_number_of_transitions() -> None:
     crowded = msgspec.structs.replace(typed, transitions=many)
     with pytest.raises(TheoryError, match=f"at most {cap}"):
         resolve(crowded, tenant="acme", snapshot=REGISTRY, attached=())
+
+
+def test_what_is_told_of_the_world_is_stamped_in_the_admission() -> None:
+    exists = {"name": "artifact.exists@1", "params": {"path": "/artifacts/film/"}}
+    listed = {"name": "world.listed@1", "params": {"path": "/artifacts/"}}
+    inputs = {
+        "there": {"$world": "/artifacts/"},
+        "again": [{"$world": "/artifacts/"}],
+        "goal": {"$verdict": exists},
+    }
+    stated = {
+        "admission": [listed, {"name": "disk.space_available@1", "params": {"free_bytes": 1}}]
+    }
+    for predicates, names in (
+        ({}, ["world.listed@1", "world.judged@1"]),
+        (stated, ["world.listed@1", "disk.space_available@1", "world.judged@1"]),
+    ):
+        plan = planned({"a": step(inputs=inputs, predicates=predicates)})
+        (entry,) = plan.proposals
+        assert [predicate.name for predicate in entry.admission] == names
+        assert entry.admission[-1].params == exists
+        assert loads_strict(plan.inputs[entry.inputs])["params"] == inputs
+
+
+@pytest.mark.parametrize(
+    ("reference", "code"),
+    [
+        ({"$world": "/artifacts/film"}, "ERR_SELECTOR_KIND_MISMATCH"),
+        ({"$verdict": {"name": "coffee.ready@1", "params": {}}}, "ERR_PLAN_INVALID"),
+        (
+            {"$verdict": {"name": "budget.available@1", "params": {"amount": {}}}},
+            "ERR_PLAN_INVALID",
+        ),
+        (
+            {"$verdict": {"name": "artifact.exists@1", "params": {"path": "outputs/x"}}},
+            "ERR_PLAN_INVALID",
+        ),
+    ],
+)
+def test_what_cannot_be_told_of_the_world_is_refused_with_its_place(
+    reference: dict[str, Any], code: str
+) -> None:
+    error = refusal({"a": step(inputs={"x": [reference]})})
+    assert error.code == code
+    assert str(error.detail["place"]).startswith("$.transitions.a.inputs.x[0]")

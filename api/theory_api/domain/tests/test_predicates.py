@@ -15,7 +15,7 @@ from theory_api.domain.values import Output, Predicate, SelectorSpec
 from theory_core import TheoryError
 
 
-def asked(name: str, **params: Any) -> Predicate:
+def asked(name: str, /, **params: Any) -> Predicate:
     return Predicate(name=f"{name}@1", params=params)
 
 
@@ -40,6 +40,8 @@ COUNT = asked("file.count_min", path="/artifacts/shared", count=1)
         asked("series.has_new", path="outputs/feed/", after="", transition="a"),
         asked("stream.has_data", path="/streams/effectors/mouth/audio"),
         asked("stream.has_data", path="outputs/"),
+        asked("world.listed", path="/artifacts/"),
+        asked("world.judged", name=COUNT.name, params=COUNT.params),
     ],
 )
 def test_what_is_well_formed_is_accepted(predicate: Predicate) -> None:
@@ -77,6 +79,27 @@ def test_what_is_well_formed_is_accepted(predicate: Predicate) -> None:
         (asked("series.has_new", path="/artifacts/x/", after="../y"), "ERR_DOT_SEGMENTS"),
         (asked("series.has_new", path="/artifacts/x/", after="0003.JSON"), "ERR_PLAN_INVALID"),
         (asked("series.has_new", path="/artifacts/x/", after="0003/"), "ERR_PLAN_INVALID"),
+        (asked("world.listed", path="/artifacts/x"), "ERR_PLAN_INVALID"),
+        (asked("world.listed", path="/streams/x/"), "ERR_PLAN_INVALID"),
+        (asked("world.listed", path="outputs/"), "ERR_PLAN_INVALID"),
+        (asked("world.listed"), "ERR_PLAN_INVALID"),
+        (asked("world.judged", name=EXISTS.name), "ERR_PLAN_INVALID"),
+        (asked("world.judged", name=EXISTS.name, params={}), "ERR_PLAN_INVALID"),
+        (asked("world.judged", name="coffee.ready@1", params={}), "ERR_PLAN_INVALID"),
+        (asked("world.judged", name="budget.available@1", params={}), "ERR_PLAN_INVALID"),
+        (
+            asked("world.judged", name="world.judged@1", params={"name": "x", "params": {}}),
+            "ERR_PLAN_INVALID",
+        ),
+        (asked("world.judged", name=EXISTS.name, params={"path": "outputs/x"}), "ERR_PLAN_INVALID"),
+        (
+            asked(
+                "world.judged",
+                name=EXISTS.name,
+                params={"path": "/artifacts/x", "transition": "a"},
+            ),
+            "ERR_PLAN_INVALID",
+        ),
     ],
 )
 def test_what_is_not_is_refused_with_its_place(predicate: Predicate, code: str) -> None:
@@ -151,7 +174,15 @@ def _written(ident: str, name: str = "x") -> tuple[Output, ...]:
     return (output(f"/artifacts/shared/{ident}/outputs/{name}"),)
 
 
-@pytest.mark.parametrize("predicate", [COUNT, asked("artifact.exists", path="/artifacts/shared/")])
+@pytest.mark.parametrize(
+    "predicate",
+    [
+        COUNT,
+        asked("artifact.exists", path="/artifacts/shared/"),
+        asked("world.listed", path="/artifacts/"),
+        asked("world.judged", name=COUNT.name, params=COUNT.params),
+    ],
+)
 def test_an_answer_older_than_a_write_to_what_it_read_is_stale(predicate: Predicate) -> None:
     book = _book(admission=(predicate,))
     before = book.state.seq

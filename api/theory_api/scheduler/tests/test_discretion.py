@@ -17,7 +17,7 @@ FRAMES: dict[str, dict[str, Any]] = {
     "Token": {"text": f"it is {CANARY}"},
     "Event": {"phase": CANARY},
     "Log": {"level": "info", "message": CANARY},
-    "Frame": {"stream": CANARY, "index": 0, "mime": "text/plain", "data": "eA=="},
+    "Frame": {"stream": f"/streams/{CANARY}", "index": 0, "mime": "text/plain", "data": "eA=="},
 }
 
 

@@ -96,6 +96,33 @@ async def test_proposals_run_after_the_run_that_made_them() -> None:
         await sound(house, plan)
 
 
+async def test_a_proposal_is_told_of_the_world_as_it_is_when_it_is_admitted() -> None:
+    async with House() as house:
+        folder = "/artifacts/outputs/"
+        asked = {"name": "artifact.exists@1", "params": {"path": folder}}
+        inputs = {"there": {"$world": folder}, "goal": {"$verdict": asked}}
+        house.processors.behaviours["plan"] = proposing([child("b", inputs=inputs)])
+        plan = await house.apply({"a": planner()})
+        assert await house.ended(plan) == "completed"
+        (told,) = (r.params for r in house.processors.runs.values() if "there" in r.params)
+        assert told["goal"]["verdict"] == "true"
+        names = [entry["path"].rpartition("/")[2] for entry in told["there"]]
+        assert names == ["outputs.json", "transitions.json"]
+        await sound(house, plan)
+
+
+async def test_a_proposal_that_asks_what_cannot_be_told_is_refused() -> None:
+    async with House() as house:
+        house.processors.behaviours["plan"] = proposing(
+            [child("b", inputs={"there": {"$world": "/ledger/"}})]
+        )
+        plan = await house.apply({"a": planner()})
+        assert await house.ended(plan) == "failed"
+        assert await house.statuses(plan) == {"a": "failed"}
+        (failed,) = await data_of(house, plan, "transition.failed")
+        assert failed["error"]["code"] == "ERR_PLAN_INVALID"
+
+
 def ask(dimension: str, amount: int) -> dict[str, Any]:
     """A proposal that holds this much of a dimension."""
     return child("b", estimate=ESTIMATE | {dimension: amount})

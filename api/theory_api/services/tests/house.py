@@ -48,6 +48,8 @@ class Script:
     outputs: Mapping[str, bytes] = field(default_factory=lambda: {"outputs/a.txt": b"hello"})
     fails: str | None = None
     usage: Mapping[str, int] = field(default_factory=lambda: {"tokens": 7, "usd_micro": 3})
+    frames: tuple[Mapping[str, Any], ...] = ()
+    """Contents of the `Frame`s that a run sends."""
     gate: asyncio.Event | None = None
     """Runs wait for it, where there is one; a cancelled run waits no longer."""
 
@@ -87,6 +89,9 @@ class ScriptedAdapter:
         self.invoked.append(ident)
         self.began.set()
         cancelled = self._cancelled.setdefault(ident, asyncio.Event())
+        for seq, content in enumerate(self.script.frames if on_frame is not None else (), 1):
+            assert on_frame is not None
+            await on_frame({"kind": "Frame", "seq": seq, "content": content})
         if self.script.gate is not None:
             waits = {asyncio.create_task(each.wait()) for each in (self.script.gate, cancelled)}
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

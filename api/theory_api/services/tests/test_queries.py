@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 
 import pytest
 
@@ -218,3 +219,61 @@ def test_a_text_that_is_no_plan_address_is_not_found(text: str) -> None:
     with pytest.raises(TheoryError) as caught:
         address(text)
     assert caught.value.code == "ERR_NOT_FOUND"
+
+
+AUDIO = "/streams/effectors/mouth/audio"
+
+
+def spoken(index: int, data: bytes, stream: str = AUDIO) -> dict[str, object]:
+    text = base64.b64encode(data).decode()
+    return {"stream": stream, "index": index, "mime": "audio/L16", "data": text}
+
+
+async def test_the_world_shows_what_streamed_by_which_execution() -> None:
+    frames = (spoken(0, b"ab"), spoken(0, b"x", "/streams/eye"), spoken(1, b"cde"))
+    async with house(Script(frames=frames)) as home:
+        plan = await home.finish(document())
+        below = await home.worlds.at(f"{plan}/streams/")
+        assert (below.kind, below.value["next_after"]) == ("streams", None)
+        assert [row["path"] for row in below.value["streams"]] == [AUDIO, "/streams/eye"] * 2
+        view = await home.worlds.at(f"{plan}{AUDIO}")
+        assert (view.kind, view.path) == ("stream", f"{plan}{AUDIO}")
+        rows = view.value["streams"]
+        assert [row["transition"] for row in rows] == ["first", "second"]
+        assert [row["execution_id"] for row in rows] == home.adapter.invoked
+        for row in rows:
+            assert (row["frames"], row["size_bytes"], row["attempt"]) == (2, 5, 1)
+            assert row["digest"] == digest(b"abcde")
+            assert row["uri"] == f"world://local/p1{AUDIO}"
+            event = await home.worlds.at(f"{plan}/ledger/{row['seq']}")
+            assert event.value["event"]["kind"] == "stream.sealed"
+        later = await home.worlds.at(f"{plan}{AUDIO}", after=str(rows[0]["seq"]))
+        assert later.value["streams"] == rows[1:]
+        none = await home.worlds.at(f"{plan}/streams/ear/")
+        assert none.value["streams"] == []
+        lawful = await home.ledgers.verify(plan, laws=True)
+        assert (lawful.fault, lawful.laws) == (None, "judged")
+
+
+@pytest.mark.parametrize(
+    ("path", "after", "code"),
+    [
+        ("/streams/ear", "", "ERR_NOT_FOUND"),
+        ("/streams", "", "ERR_NOT_FOUND"),
+        ("/streams/", "x", "ERR_INPUTS"),
+        ("/streams/", "-1", "ERR_INPUTS"),
+        ("/streams/", "9" * 16, "ERR_INPUTS"),
+    ],
+)
+async def test_an_address_at_which_nothing_streamed_has_nothing(
+    path: str, after: str, code: str
+) -> None:
+    async with house(Script(frames=(spoken(0, b"ab"),))) as home:
+        plan = await home.finish(document("p1", "only"))
+        with pytest.raises(TheoryError) as caught:
+            await home.worlds.at(plan + path, after=after)
+        assert caught.value.code == code
+    async with house() as home:
+        with pytest.raises(TheoryError) as caught:
+            await home.worlds.at("/world/local/ghost/streams/")
+        assert caught.value.code == "ERR_NOT_FOUND"

@@ -166,6 +166,7 @@ def doors(ledger: Ledger, *, send_timeout_s: float = 10.0, watching: object = No
         plans=absent,
         queries=cast("Any", ledger),
         ledgers=absent,
+        worlds=absent,
         engine=ledger,
         watching=cast("Any", watching),
         key="0123456789abcdef0123456789abcdef",

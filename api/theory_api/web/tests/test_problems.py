@@ -40,6 +40,7 @@ def doors(service: Failing) -> Doors:
         plans=stub,
         queries=stub,
         ledgers=stub,
+        worlds=stub,
         engine=stub,
         watching=stub,
         key=KEY,
@@ -191,7 +192,7 @@ def test_every_operation_is_named_tagged_and_declares_its_problems(doors: Doors)
     document = litestar(doors).openapi_schema.to_schema()
     operations = [operation for item in document["paths"].values() for operation in item.values()]
     names = [operation["operationId"] for operation in operations]
-    assert len(names) == len(set(names)) == 13
+    assert len(names) == len(set(names)) == 14
     for operation in operations:
         assert operation["tags"]
         assert operation["summary"]

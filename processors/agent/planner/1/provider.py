@@ -6,7 +6,6 @@ import http.client
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from theory_core import TheoryError, canonicalize, loads_strict
@@ -16,12 +15,11 @@ from theory_runtime.egress import connection, locate
 NAME: Final = "planner"
 VERSION: Final = "1.0.0"
 SCHEMA: Final = "theory.proposals.v1"
-MAX_WORLD_BYTES: Final = 1024 * 1024
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 REQUEST_TIMEOUT_S: Final = 120
 DEFAULT_MODEL: Final = "gpt-4o-mini"
 PROMPT: Final = (
-    "You plan work. `goal` is a predicate that does not hold yet: an artifact of the kind "
+    "You plan work. `goal` is a predicate that does not hold yet, and why: an artifact of the kind "
     "`wanted` is missing. `world` lists the artifacts that are there. `catalogue` lists the "
     "processors: each takes parameters of some kinds and makes kinds, at paths below its outputs. "
     "Call the tool `propose` once with every transition that is needed and none that is not. A "
@@ -44,7 +42,7 @@ def make_runner(config: Config) -> Callable[[dict[str, Any]], ProcessorResult]:
         question = read(params)
         usage = {"tokens": 0, "usd_micro": 0}
         steps: list[Step] = []
-        held = holds(question["goal"], question["world"])
+        held = question["goal"]["verdict"] == "true"
         if not held and config.mode == "real":
             steps, usage = ask(config, question, params)
         elif not held:
@@ -72,39 +70,52 @@ def read(params: Mapping[str, Any]) -> dict[str, Any]:
     path = where.get("path") if isinstance(where, Mapping) else None
     if not isinstance(path, str) or not re.fullmatch(r"/artifacts/(?:[^/]+/)+", path):
         raise _refused("goal_path")
+    verdict = goal.get("verdict") if isinstance(goal, Mapping) else None
+    if verdict not in {"true", "false", "error"}:
+        raise _refused("goal_verdict")
     if not isinstance(wanted, str) or not _KIND.fullmatch(wanted):
         raise _refused("wanted")
     return {
         "goal": goal,
         "wanted": wanted,
-        "world": read_world(params.get("world")),
+        "world": of_kinds(params.get("world"), params.get("kinds", ())),
         "catalogue": list(params.get("catalogue", ())),
         "refused": params.get("refused"),
     }
 
 
-def read_world(value: object) -> list[dict[str, str]]:
-    """The artifacts that are there, `{path, kind}` each: given as such, or in an artifact."""
-    if isinstance(value, Mapping) and "local_path" in value:
-        with Path(value["local_path"]).open("rb") as file:
-            raw = file.read(MAX_WORLD_BYTES + 1)
-        if len(raw) > MAX_WORLD_BYTES:
-            raise _refused("world_too_large")
-        value = loads_strict(raw)
-    if not isinstance(value, list):
+def of_kinds(world: object, kinds: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """The artifacts that are there and are of a kind, `{path, kind}` each, in the world's order."""
+    if not isinstance(world, list):
         raise _refused("world")
-    for item in value:
+    found = []
+    for item in world:
         if not isinstance(item, Mapping) or not all(
-            isinstance(item.get(name), str) for name in ("path", "kind")
+            isinstance(item.get(name), str) for name in ("path", "mime")
         ):
             raise _refused("world")
-    return [{"path": item["path"], "kind": item["kind"]} for item in value]
+        kind = next((rule["kind"] for rule in kinds if _fits(item, rule)), None)
+        if kind is not None:
+            found.append({"path": item["path"], "kind": kind})
+    return found
 
 
-def holds(goal: Mapping[str, Any], world: Sequence[Mapping[str, str]]) -> bool:
-    """Whether the world has what the goal asks for below its path."""
-    path, count = str(goal["params"]["path"]), int(goal["params"].get("count", 1))
-    return sum(item["path"].startswith(path) for item in world) >= count
+def _fits(item: Mapping[str, str], rule: Mapping[str, str]) -> bool:
+    if item["mime"] != rule.get("mime", item["mime"]):
+        return False
+    asked, there = rule["path"].split("/"), item["path"].split("/")
+    if asked[-1] == "" and len(there) >= len(asked):
+        asked, there = asked[:-1], there[: len(asked) - 1]
+    return len(asked) == len(there) and all(map(_like, there, asked))
+
+
+def _like(segment: str, pattern: str) -> bool:
+    """Whether a segment is what a pattern with one `*` at most stands for."""
+    head, star, tail = pattern.partition("*")
+    if not star:
+        return segment == pattern
+    long_enough = len(segment) >= len(head) + len(tail)
+    return long_enough and segment.startswith(head) and segment.endswith(tail)
 
 
 def _refused(reason: str) -> TheoryError:

@@ -16,7 +16,15 @@ from typing import Any
 import pytest
 
 from theory_core import canonicalize
-from theory_runtime.tests.conftest import MAIN, Kept, Service, control, fingerprint, frames
+from theory_runtime.tests.conftest import (
+    MAIN,
+    Kept,
+    Service,
+    close_of,
+    control,
+    fingerprint,
+    frames,
+)
 
 
 @dataclass
@@ -274,6 +282,21 @@ async def test_a_server_of_one_mode_refuses_the_other(mock_only: tuple[Service, 
         "code": "ERR_MISSING_SECRET",
         "message": "missing required secret: OPENAI_API_KEY",
     }
+
+
+@pytest.mark.parametrize("service", [("--concurrency", "1")], indirect=True)
+async def test_a_server_that_is_full_answers_429_and_starts_nothing(service: Service) -> None:
+    async with service.connect() as connection:
+        await connection.send(service.opening("paced", count=1000, pause_s=0.1))
+        await connection.recv()
+        for path in ("/run", "/run-stream"):
+            body = order(service, "many", name="x2", count=1)
+            answer = await exchange(service, post(path, canonicalize(body)))
+            assert answer.status == 429
+            assert answer.document()["code"] == "ERR_RATE_LIMITED"
+        async with service.connect() as observer:
+            await observer.send(service.opening(name="x2", role="observer"))
+            assert await close_of(observer) == 1008
 
 
 async def test_an_end_answers_who_waits_for_a_result_and_cuts_off_who_says_nothing(

@@ -172,6 +172,43 @@ async def test_the_same_execution_with_another_payload_is_1008(service: Service)
         assert await close_of(connection) == 1008
 
 
+@pytest.mark.parametrize(
+    "stream", ["preview", "../x", "/streams/../x", "/streams/", "/streams/A", "/artifacts/x"]
+)
+async def test_a_provider_cannot_send_a_frame_of_what_is_no_stream(
+    service: Service, stream: str
+) -> None:
+    async with service.connect() as connection:
+        await connection.send(service.opening("tokens", count=1, stream=stream))
+        heard = await frames(connection)
+    assert heard[-1]["content"]["error"]["code"] == "ERR_INTERNAL"
+    assert heard[-1]["content"]["error"]["message"].endswith("frame_stream")
+    assert "Frame" not in [frame["kind"] for frame in heard]
+
+
+@pytest.mark.parametrize("service", [("--concurrency", "2")], indirect=True)
+async def test_beyond_the_runs_that_may_be_at_once_nothing_starts_and_1013_says_so(
+    service: Service,
+) -> None:
+    async with service.connect() as one, service.connect() as other:
+        for connection, name in ((one, "x1"), (other, "x2")):
+            await connection.send(service.opening("paced", name=name, count=1000, pause_s=0.1))
+            assert json.loads(await connection.recv())["kind"] == "Ack"
+        async with service.connect() as third:
+            await third.send(service.opening("tokens", name="x3", count=1))
+            assert await close_of(third) == 1013
+            assert third.close_reason == "ERR_RATE_LIMITED: rate limited: concurrency"
+        async with service.connect() as watcher:
+            await watcher.send(service.opening(name="x2", role="controller"))
+            assert json.loads(await watcher.recv())["content"]["state"] == "running"
+            assert (await ask(service, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"))[1]
+            await watcher.send(control("cancel"))
+            assert (await frames(other))[-1]["content"]["error"]["code"] == "ERR_CANCELLED"
+        async with service.connect() as third:
+            await third.send(service.opening("tokens", name="x3", count=1))
+            assert (await frames(third))[-1]["content"]["status"] == "success"
+
+
 async def test_a_second_opening_on_one_connection_is_1002_and_the_run_goes_on(
     service: Service,
 ) -> None:

@@ -58,7 +58,7 @@ async def test_both_functions_are_sent_as_the_contract_says(cloud: ModalCloud) -
         assert message.webhook_config.type == api_pb2.WEBHOOK_TYPE_WEB_SERVER
         assert message.webhook_config.requires_proxy_auth
         assert message.timeout_secs == 180
-        assert message.max_concurrent_inputs == 8
+        assert message.max_concurrent_inputs == 2 * 4 + 4
         assert message.autoscaler_settings.max_containers == 1
         assert message.resources.milli_cpu == message.resources.milli_cpu_max == 2000
         assert message.resources.memory_mb == message.resources.memory_mb_max == 1024

@@ -193,3 +193,21 @@ async def test_an_app_that_is_missing_for_others_than_its_workspace_is_not_gone(
         door.allowed = those
     await desk.adapter.release("x1")
     assert code_of(await running) == "ERR_CANCELLED"
+
+
+async def test_a_container_never_has_more_runs_than_its_spec_declares(desk: Desk) -> None:
+    assert desk.cloud is not None
+    slow = {"do": "paced", "count": 1000, "pause_s": 0.1}
+    running = [asyncio.create_task(desk.run(slow, name=name)) for name in ("x1", "x2")]
+    while desk.kinds().count("Ack") < 2:
+        assert not any(one.done() for one in running)
+        await asyncio.sleep(0.05)
+    heard = len(desk.frames)
+    assert code_of(await desk.run({"do": "many", "count": 1}, name="x3")) == "ERR_RATE_LIMITED"
+    assert "RunResult" not in desk.kinds()
+    assert len(desk.frames) > heard
+    assert await desk.adapter.standing("x3") is Standing.GONE
+    assert await desk.adapter.cancel("x1")
+    assert (await desk.run({"do": "many", "count": 1}, name="x4"))["status"] == "success"
+    assert await desk.adapter.cancel("x2")
+    assert [code_of(await one) for one in running] == ["ERR_CANCELLED"] * 2

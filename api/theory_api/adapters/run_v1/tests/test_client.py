@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 from websockets.asyncio.server import ServerConnection
 
-from theory_api.adapters.run_v1.client import send_control
+from theory_api.adapters.run_v1.client import dial_socket, send_control
 from theory_api.adapters.run_v1.tests.conftest import (
     PAYLOAD,
     Serve,
@@ -21,7 +22,7 @@ from theory_api.adapters.run_v1.tests.conftest import (
     saying,
     token,
 )
-from theory_core import RunProtocol, TheoryError, encode_frame
+from theory_core import RunProtocol, TheoryError, encode_frame, loads_strict
 
 
 async def test_frames_are_handed_on_in_order_and_the_envelope_returned(
@@ -160,3 +161,36 @@ async def test_control_has_a_connection_of_its_own(path: str, serve: Serve) -> N
         {"kind": "RunOpen", "content": {"role": "controller", "execution_id": "x1"}},
         {"kind": "Control", "content": {"op": "set_budget", "budget": {"tokens": 5}}},
     ]
+
+
+async def test_a_server_without_a_place_is_asked_again_and_the_run_begins_once(
+    path: str, serve: Serve
+) -> None:
+    asked: list[Any] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        asked.append(loads_strict(str(await connection.recv()))["content"])
+        if len(asked) == 1:
+            await connection.close(1013, "ERR_RATE_LIMITED: rate limited: concurrency")
+            return
+        await connection.send(ack())
+        await connection.send(result(1))
+        await connection.close()
+
+    await serve(handler)
+    many = replace(dial_socket(path), one_server=False)
+    assert (await run(many))["status"] == "success"
+    assert ["payload" in opening for opening in asked] == [True, True]
+
+
+async def test_a_server_that_stays_without_a_place_is_given_up_and_nothing_was_begun(
+    path: str, serve: Serve
+) -> None:
+    async def handler(connection: ServerConnection) -> None:
+        await connection.recv()
+        await connection.close(1013)
+
+    await serve(handler)
+    with pytest.raises(TheoryError) as caught:
+        await run(path)
+    assert caught.value.code == "ERR_RATE_LIMITED"

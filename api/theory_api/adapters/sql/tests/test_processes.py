@@ -19,7 +19,7 @@ import pytest
 from theory_api.adapters.files.home import Home
 from theory_api.adapters.sql.read import SqlReads, read_only
 from theory_api.adapters.sql.truth import SqliteTruth
-from theory_api.domain.events import from_data
+from theory_api.domain.kinds import from_data
 from theory_api.domain.projection import project
 from theory_api.ports.truth import ReadModel, StoredEvent
 from theory_core import TheoryError, event_hash

@@ -264,7 +264,9 @@ async def behave(job: Job, chance: Chance) -> dict[str, Any]:
         return run.fail("ERR_TIMEOUT")
     if draw.random() < 0.3 or mischief == "run: usage beyond the hold, in a frame":
         stated = 10**6 if mischief == "run: usage beyond the hold, in a frame" else 1
+        await run.frame("Frame", stream="/streams/a", index=0, mime="a/b", data="eA==")
         await asyncio.sleep(length / 2)
+        await run.frame("Frame", stream="/streams/a", index=1, mime="a/b", data="eA==")
         await run.frame("Event", phase="work", progress=0.5, usage={"tokens": stated})
         await asyncio.sleep(length / 2)
     else:

@@ -25,6 +25,7 @@ NEXT: Final[Mapping[str, tuple[str, str]]] = {
     "execution.started": ("reserved", "started"),
     "execution.controlled": ("started", "started"),
     "artifact.produced": ("started", "started"),
+    "stream.sealed": ("started", "started"),
     "execution.succeeded": ("started", "ended"),
     "execution.failed": ("started", "ended"),
     "execution.cancelled": ("started", "ended"),

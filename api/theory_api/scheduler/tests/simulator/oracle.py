@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from theory_api.adapters.memory.tables import PlanTables
 from theory_api.adapters.memory.truth import MemoryDatabase
-from theory_api.domain import events as ev
+from theory_api.domain.kinds import from_data
 from theory_api.domain.projection import project
 from theory_api.ports.truth import Append, IdempotencyRow, StoredEvent
 from theory_api.scheduler.answer import Answer
@@ -149,6 +149,10 @@ class Oracle:
         if event.kind == "execution.orphaned":
             known = self._noted.get(data["execution_id"], epoch) < epoch
             self._law(not known, f"{where}: its outcome had been noted before")
+        if event.kind == "stream.sealed":
+            said = b"x" * data["count"]
+            whole = (data["bytes"], data["digest"]) == (len(said), digest(said))
+            self._law(whole and said != b"", f"{where}: it seals what was not streamed")
         if event.kind in {"budget.settled", "budget.voided"}:
             self._law(not self.running(data["execution_id"]), f"{where}: it still runs")
         if event.kind == "budget.voided":
@@ -174,7 +178,7 @@ class Oracle:
         typed = []
         for event in tables.events:
             stated: Any = loads_strict(event.body)
-            typed.append((event.seq, event.at, ev.from_data(stated["kind"], stated["data"])))
+            typed.append((event.seq, event.at, from_data(stated["kind"], stated["data"])))
         fresh = PlanTables(plan, tables.shard)
         changes = project(plan, typed)
         fresh.apply(changes, fresh.check(changes))

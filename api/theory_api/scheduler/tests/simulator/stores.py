@@ -167,9 +167,11 @@ class Reads(MemoryReads):
         await self._reach()
         return await super().plan(plan)
 
-    async def events(self, plan: str, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
+    async def events(
+        self, plan: str, *, after: int = 0, limit: int = 1000, kind: str | None = None
+    ) -> list[StoredEvent]:
         await self._reach()
-        return await super().events(plan, after=after, limit=limit)
+        return await super().events(plan, after=after, limit=limit, kind=kind)
 
 
 class Artifacts(MemoryArtifacts):

@@ -18,9 +18,28 @@ import theory_runtime
 from theory_core import TheoryError
 
 REF = "agent/planner@1"
-GOAL = {"name": "artifact.exists@1", "params": {"path": "/artifacts/film/"}}
-TEXT = {"path": "/artifacts/attachments/text", "kind": "text"}
-SCRIPT = {"path": "/artifacts/attachments/script", "kind": "script"}
+GOAL = {
+    "name": "artifact.exists@1",
+    "params": {"path": "/artifacts/film/"},
+    "verdict": "false",
+    "reason": "0 of 1 below /artifacts/film/",
+}
+HELD = GOAL | {"verdict": "true", "reason": "1 of 1 below /artifacts/film/"}
+
+
+def there(path: str, mime: str = "text/plain") -> dict[str, Any]:
+    """An artifact as the orchestrator lists it."""
+    return {"path": path, "cid": "b3:" + "0" * 64, "size_bytes": 1, "mime": mime}
+
+
+TEXT = there("/artifacts/attachments/text")
+SCRIPT = there("/artifacts/attachments/script", "application/json")
+KINDS = [
+    {"kind": "text", "path": "/artifacts/attachments/text"},
+    {"kind": "script", "path": "/artifacts/attachments/script"},
+    {"kind": "script", "path": "/artifacts/outputs/*/*/outputs/script.json"},
+    {"kind": "frames", "path": "/artifacts/film/", "mime": "image/png"},
+]
 CATALOGUE = [
     {"ref": "media/shotlist@1", "takes": {"script": "script"}, "makes": {"shots": "outputs/s"}},
     {"ref": "llm/litellm@1", "takes": {"text": "text"}, "makes": {"script": "outputs/t"}},
@@ -28,8 +47,9 @@ CATALOGUE = [
 ]
 
 
-def question(world: list[dict[str, str]], **more: Any) -> dict[str, Any]:
-    return {"goal": GOAL, "wanted": "frames", "world": world, "catalogue": CATALOGUE} | more
+def question(world: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    asked = {"goal": GOAL, "wanted": "frames", "world": world, "kinds": KINDS}
+    return asked | {"catalogue": CATALOGUE} | more
 
 
 def proposed(run: Any, params: dict[str, Any]) -> list[dict[str, Any]]:
@@ -66,11 +86,37 @@ def test_each_step_takes_what_the_one_before_makes_and_the_last_writes_where_the
     ]
 
 
-def test_where_the_goal_holds_nothing_is_proposed(run: Any) -> None:
-    done = {"path": "/artifacts/film/x1/outputs/f/1.png", "kind": "frames"}
-    assert proposed(run, question([TEXT, done])) == []
-    two = {"name": "file.count_min@1", "params": {"path": "/artifacts/film/", "count": 2}}
-    assert len(proposed(run, question([TEXT, done], goal=two))) == 3
+def test_where_the_goal_holds_nothing_is_proposed_whatever_the_world_looks_like(run: Any) -> None:
+    done = there("/artifacts/film/x1/outputs/f/1.png", "image/png")
+    for world in ([TEXT, done], [TEXT]):
+        assert proposed(run, question(world, goal=HELD)) == []
+    for verdict in ("false", "error"):
+        assert len(proposed(run, question([TEXT], goal=GOAL | {"verdict": verdict}))) == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "mime", "kind"),
+    [
+        ("/artifacts/attachments/text", "text/plain", "text"),
+        ("/artifacts/attachments/text/more", "text/plain", None),
+        ("/artifacts/attachments/texts", "text/plain", None),
+        ("/artifacts/outputs/llm-litellm-v1/x1/outputs/script.json", "application/json", "script"),
+        ("/artifacts/outputs/x1/outputs/script.json", "application/json", None),
+        ("/artifacts/film/x1/outputs/f/1.png", "image/png", "frames"),
+        ("/artifacts/film/x1/outputs/f/1.json", "application/json", None),
+        ("/artifacts/film", "image/png", None),
+    ],
+)
+def test_the_kind_of_an_artifact_is_that_of_the_first_rule_that_fits(
+    run: Any, path: str, mime: str, kind: str | None
+) -> None:
+    maker = {"ref": "a/a@1", "takes": {"x": kind or "text"}, "makes": {"goods": "outputs/g"}}
+    asked = question([there(path, mime)], wanted="goods", catalogue=[maker])
+    if kind is None:
+        with pytest.raises(TheoryError, match="invalid inputs"):
+            run(REF, asked)
+        return
+    assert [step["inputs"] for step in proposed(run, asked)] == [{"x": {"$artifact": path}}]
 
 
 def test_what_was_refused_is_not_proposed_again(run: Any) -> None:
@@ -101,11 +147,12 @@ def test_a_way_that_leads_nowhere_is_left_for_one_that_does(run: Any) -> None:
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        ({"goal": {"name": "artifact.exists@1", "params": {"path": "/artifacts/x"}}}, "goal_path"),
+        ({"goal": GOAL | {"params": {"path": "/artifacts/x"}}}, "goal_path"),
+        ({"goal": GOAL | {"verdict": "perhaps"}}, "goal_verdict"),
         ({"goal": 5}, "goal_path"),
         ({"wanted": "No kind"}, "wanted"),
         ({"world": 5}, "world"),
-        ({"world": [{"path": 5, "kind": "x"}]}, "world"),
+        ({"world": [{"path": 5, "mime": "x"}]}, "world"),
     ],
 )
 def test_a_question_that_does_not_fit_is_refused(
@@ -114,11 +161,6 @@ def test_a_question_that_does_not_fit_is_refused(
     with pytest.raises(TheoryError) as caught:
         run(REF, question([TEXT]) | more)
     assert (caught.value.code, caught.value.detail["reason"]) == ("ERR_INPUTS", reason)
-
-
-def test_the_world_may_come_as_an_artifact(run: Any, artifact: Any) -> None:
-    world = artifact("/artifacts/world.json", json.dumps([SCRIPT]).encode())
-    assert len(proposed(run, question([]) | {"world": world})) == 2
 
 
 @pytest.fixture
@@ -166,12 +208,13 @@ def test_a_model_proposes_by_a_tool_call(run: Any, endpoint: Any) -> None:
     assert ran.usage == {"tokens": 77, "usd_micro": 15}  # 10.5 + 4.2, rounded up
     assert endpoint.key == "Bearer value-of-OPENAI_API_KEY"
     assert endpoint.asked["tools"][0]["function"]["name"] == "propose"
-    assert json.loads(endpoint.asked["messages"][1]["content"])["world"] == [TEXT]
+    assert json.loads(endpoint.asked["messages"][1]["content"])["world"] == [
+        {"path": TEXT["path"], "kind": "text"}
+    ]
 
 
 def test_a_model_is_not_asked_where_the_goal_holds(run: Any, endpoint: Any) -> None:
-    done = {"path": "/artifacts/film/x1/outputs/f", "kind": "frames"}
-    ran = run(REF, question([done], endpoint=endpoint.url), mode="real")
+    ran = run(REF, question([TEXT], goal=HELD, endpoint=endpoint.url), mode="real")
     assert list(ran.transitions) == []
     assert endpoint.asked is None
 
