@@ -29,6 +29,7 @@ FAILURES: Mapping[str, tuple[Params, str]] = {
     "memory": ({"do": "crash", "kind": "memory"}, "ERR_OOM"),
     "exit": ({"do": "leave", "code": 3}, "ERR_INTERNAL"),
     "signal": ({"do": "kill", "signal": 9}, "ERR_INTERNAL"),
+    "runtime": ({"do": "killparent"}, "ERR_INTERNAL"),
     "prefix": ({"do": "paths", "paths": ["elsewhere/a"]}, "ERR_OUTPUT_PREFIX"),
     "duplicate": ({"do": "paths", "paths": ["outputs/a", "outputs/A"]}, "ERR_OUTPUT_DUPLICATE"),
     "link": ({"do": "file", "kind": "symlink"}, "ERR_OUTPUT_PREFIX"),

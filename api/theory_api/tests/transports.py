@@ -8,6 +8,7 @@ import functools
 import os
 import platform
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -197,18 +198,27 @@ async def served(folder: Path, *more: str) -> AsyncIterator[Endpoint]:
     held, lifeline = os.pipe()
     main = FIXTURES / REF.replace("@", "/") / "main.py"
     command = [sys.executable, str(main), "--serve", str(folder), "--lifeline", str(held)]
-    process = await asyncio.create_subprocess_exec(
-        *(*command, "--listen", f"127.0.0.1:{port}", *more),
-        pass_fds=(held,),
-        cwd=folder,
-        env=ELSEWHERE,
-    )
-    os.close(held)
+
+    async def keep() -> None:
+        """A server that was killed is started again; one that ended was told to."""
+        code: int | None = None
+        while code != 0:
+            process = await asyncio.create_subprocess_exec(
+                *(*command, "--listen", f"127.0.0.1:{port}", *more),
+                pass_fds=(held,),
+                cwd=folder,
+                env=ELSEWHERE,
+            )
+            code = await process.wait()
+            assert code in {0, -signal.SIGKILL}
+
+    keeping = asyncio.create_task(keep())
     try:
         yield Endpoint.at(f"http://127.0.0.1:{port}")
     finally:
         os.close(lifeline)
-        await asyncio.wait_for(process.wait(), 15)
+        await asyncio.wait_for(keeping, 15)
+        os.close(held)
 
 
 @contextlib.asynccontextmanager
