@@ -42,8 +42,9 @@ _RUNS: Final = (
     "budget.voided",
     "budget.breached",
     "lease.released",
+    "execution.duplicate",
 )
-"""An attempt's way to its end, and what it cost."""
+"""An attempt's way to its end, what it cost, and what came too late."""
 
 _ENDS: Final = (
     "transition.succeeded",
@@ -86,6 +87,7 @@ TRANSITION: Final[Table] = {
     "absent": {"transition.proposed": "pending"},
     "pending": {
         "predicate.checked": "pending",
+        "execution.duplicate": "pending",
         "transition.admitted": "applying",
         "transition.refused": "refused",
         "transition.skipped": "skipped",
@@ -98,9 +100,9 @@ TRANSITION: Final[Table] = {
         "transition.cancelled": "cancelled",
         "transition.retried": "pending",
     },
-    "succeeded": {},
-    "failed": {},
-    "cancelled": {},
+    "succeeded": {"execution.duplicate": "succeeded"},
+    "failed": {"execution.duplicate": "failed"},
+    "cancelled": {"execution.duplicate": "cancelled"},
     "skipped": {},
     "refused": {},
 }
@@ -115,6 +117,7 @@ ATTEMPT: Final[Table] = {
         "transition.failed": "absent",
         "transition.cancelled": "absent",
         "transition.retried": "absent",
+        "execution.duplicate": "absent",
     },
     "admitted": {
         **_stay("admitted", ("lease.acquired", "budget.reserved")),
@@ -131,6 +134,7 @@ ATTEMPT: Final[Table] = {
     },
     "ended": {
         **_stay("ended", ("artifact.produced", "predicate.checked")),
+        "execution.duplicate": "ended",
         "budget.settled": "absent",
         "budget.voided": "absent",
     },
@@ -195,8 +199,9 @@ def _require_attempt(
         raise _impossible(kind, f"execution {ident[:64]} is {standing}")
     if ident != entry.execution_id and kind != "transition.admitted":
         raise _impossible(kind, f"execution {ident[:64]} is not the newest attempt")
-    if kind != "predicate.checked" and event.attempt not in {None, entry.attempt}:
-        raise _impossible(kind, f"attempt {event.attempt} is not attempt {entry.attempt}")
+    newest = entry.admitted if kind == "execution.duplicate" else entry.attempt
+    if kind != "predicate.checked" and event.attempt not in {None, newest}:
+        raise _impossible(kind, f"attempt {event.attempt} is not attempt {newest}")
     if attempt is not None and isinstance(event, ev.ExecutionControlled):
         _require_control(state, event, attempt)
     if attempt is None or not kind.startswith("budget."):

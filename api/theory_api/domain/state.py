@@ -71,8 +71,15 @@ class TransitionState:
     """How long the next attempt waits after the last one ended."""
     excused: int = 0
     """Attempts that certainly never started, or that their owner stopped to go away itself."""
+    results: tuple[str, ...] = ()
+    """Cids of the newest attempt's envelopes: the one that counts, and duplicates."""
     cost: dict[str, int] = field(default_factory=dict)
     """What its attempts were settled at."""
+
+    @property
+    def admitted(self) -> int:
+        """The newest attempt that was admitted; the one that waits is the next."""
+        return self.attempt - 1 if self.status == "pending" else self.attempt
 
     @property
     def terminal(self) -> bool:
