@@ -39,6 +39,8 @@ _UNREAD: Final = 16
 _PING_S: Final = 20.0
 _OPEN_S: Final = 10.0
 _CLOSE_S: Final = 2.0
+_MORE_S: Final = 0.2
+"""How long a server that told its result has to close the link (spec: run.v1)."""
 _DISORDERED: Final = 1002
 _INVALID: Final = 1008
 _UNHEARD: Final = 1011
@@ -226,7 +228,23 @@ class RunClient:
                 if frame["kind"] == "RunResult":
                     log.info("ws.run.settle", status=frame["content"]["status"], **self._labels)
                     envelope: Mapping[str, Any] = frame["content"]
+                    await self._last(connection, protocol)
                     return envelope
+
+    async def _last(self, connection: ClientConnection, protocol: RunProtocol) -> None:
+        """Hear out a server that told its result.
+
+        Law: what follows a result ends the link with its close code, is logged once and changes
+        nothing.
+        """
+        try:
+            async with asyncio.timeout(_MORE_S):
+                await _receive(connection, protocol)
+        except TheoryError as error:
+            close = error.detail.get("close")
+            log.warning("ws.run.beyond", code=error.code, close=close, **self._labels)
+        except (TimeoutError, ConnectionClosed):
+            return
 
 
 async def _receive(connection: ClientConnection, protocol: RunProtocol) -> dict[str, Any]:
