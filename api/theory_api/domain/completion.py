@@ -36,9 +36,9 @@ def complete(state: PlanState, command: Complete) -> Decision:
     if attempt is None:
         return _late(state, command)
     entry = state.transitions[attempt.transition]
-    too_late: str | None = None
+    late = _overtaken(attempt, command)
     if attempt.ended is not None:
-        too_late, command = command.envelope, _told(command)
+        command = _told(command)
     if command.outcome == "succeeded":
         _check_verdicts(entry, command)
         if stale(state, command.verdicts, attempt.transition):
@@ -49,8 +49,7 @@ def complete(state: PlanState, command: Complete) -> Decision:
                 return Decision(stale=True)
     draft = Draft(state)
     about = _about(attempt)
-    if too_late:
-        draft.emit(ev.ExecutionDuplicate(**about, envelope=too_late))
+    draft.emit(*late)
     _produce(draft, about, attempt, command)
     if attempt.ended is None:
         draft.emit(_ended(about, command))
@@ -81,6 +80,13 @@ def orphan(state: PlanState, command: Orphan) -> Decision:
     if attempt is None or attempt.ended is not None:
         return Decision()
     return Decision((ev.ExecutionOrphaned(**_about(attempt), error=command.error),))
+
+
+def _overtaken(attempt: Attempting, command: Complete) -> tuple[ev.Event, ...]:
+    """Law: what an attempt brings after its end was told is recorded, and does not count."""
+    if attempt.ended is None or not command.envelope:
+        return ()
+    return (ev.ExecutionDuplicate(**_about(attempt), envelope=command.envelope),)
 
 
 def _told(command: Complete) -> Complete:
