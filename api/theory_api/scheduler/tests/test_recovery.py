@@ -534,10 +534,10 @@ async def test_a_second_result_of_a_settled_attempt_is_in_the_ledger_once() -> N
         second = msgspec.structs.replace(first, envelope="b3:" + "8" * 64)
         before = await house.kinds(plan)
         for note in (first, second, first, second):
-            await runner.complete(plan, note)
+            await runner.closing.complete(plan, note)
         assert await house.kinds(plan) == [*before, "execution.duplicate"]
         await house.plans.cancel(plan, by="me", reason="enough")
         assert await house.ended(plan) == "cancelled"
         third = msgspec.structs.replace(first, envelope="b3:" + "9" * 64)
-        await runner.complete(plan, third)
+        await runner.closing.complete(plan, third)
         assert (await house.kinds(plan)).count("execution.duplicate") == 1
