@@ -61,7 +61,8 @@ async def lost(
     until = asyncio.get_running_loop().time() + within_s
     while within_s and not halt.is_set():
         try:
-            return await look(endpoint, execution_id) == UNKNOWN
+            patience_s = min(LOOK_S, within_s)
+            return await look(endpoint, execution_id, within_s=patience_s) == UNKNOWN
         except TheoryError as error:
             if asyncio.get_running_loop().time() > until:
                 log.warning("run.unseen", execution_id=execution_id, code=error.code)
