@@ -245,7 +245,7 @@ async def over_local(home: Path) -> AsyncIterator[Desk]:
     """A container of this machine's engine, made from its source."""
     client = connected()
     try:
-        await asyncio.to_thread(_built, client)
+        await asyncio.to_thread(built, client)
         artifacts = MemoryArtifacts()
         intakes = MemoryIntakes(artifacts)
         adapter = adapter_of(home, intakes, {})
@@ -258,11 +258,12 @@ async def over_local(home: Path) -> AsyncIterator[Desk]:
 
 
 @functools.cache
-def _built(client: Any) -> None:  # noqa: ANN401 - the SDK's client
+def built(client: Any) -> str:  # noqa: ANN401 - the SDK's client
+    """Id of the image of the fixture processor."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made) / "1"
         shutil.copytree(FIXTURES / REF.replace("@", "/"), folder)
-        image(client, REF, folder, lock=LEAN)
+        return image(client, REF, folder, lock=LEAN)
 
 
 def deeds(layout_ports: Sequence[int], **changes: object) -> tuple[Deployment, Layout]:
@@ -307,10 +308,11 @@ def modal_settings(cloud: ModalCloud) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def deployed(folder: Path) -> AsyncIterator[ModalCloud]:
-    """A cloud to which the fixture processor was deployed."""
+async def deployed(folder: Path, *, digest: str = DIGEST) -> AsyncIterator[ModalCloud]:
+    """A cloud to which the fixture processor was deployed, in the image of a digest."""
     async with modal_cloud(folder) as cloud:
-        deployment, layout = deeds(free_ports(2))
+        pinned = {"image": f"theory/test-deeds-v1@{digest}", "image_digest": digest}
+        deployment, layout = deeds(free_ports(2), **pinned)
         cloud.images.add(deployment.image)
         cloud.secrets["dev", "theory-openai-api-key"] = {"OPENAI_API_KEY": "canary-1234567890"}
         with modal_settings(cloud):

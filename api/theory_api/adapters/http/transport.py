@@ -10,7 +10,7 @@ import structlog
 
 from theory_api.adapters.http.events import Told, events
 from theory_api.adapters.run_v1.calling import coded
-from theory_api.adapters.run_v1.remote import Call, Speech
+from theory_api.adapters.run_v1.remote import DIGEST_HEADER, Call, Speech
 from theory_core import (
     ERROR_CODES,
     LIMITS,
@@ -94,7 +94,8 @@ class _Exchange:
 
     async def _listen(self, answer: httpx.Response) -> Mapping[str, Any]:
         self._frames.send("RunOpen", {"role": "client", **self._opening()})
-        await self._hear(encode_frame("Ack", self._greeting(), seq=0))
+        # Judged like a frame that came: what it says of an image is the server's word.
+        await self._hear(canonicalize({"kind": "Ack", "seq": 0, "content": self._greeting(answer)}))
         async for told in events(answer.aiter_raw()):
             if told.name == "progress":
                 await self._hear(told.data)
@@ -127,8 +128,11 @@ class _Exchange:
     def _opening(self) -> dict[str, Any]:
         return {"execution_id": self._call.execution_id, "payload": dict(self._call.request)}
 
-    def _greeting(self) -> dict[str, Any]:
-        return {"execution_id": self._call.execution_id, "state": "running"}
+    def _greeting(self, answer: httpx.Response) -> dict[str, Any]:
+        """What a greeting would say: legacy HTTP says the image in a header."""
+        greeting = {"execution_id": self._call.execution_id, "state": "running"}
+        image = answer.headers.get(DIGEST_HEADER)
+        return greeting if image is None else {**greeting, "image_digest": image}
 
 
 async def _stated(answer: httpx.Response) -> str | None:

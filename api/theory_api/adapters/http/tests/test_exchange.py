@@ -93,6 +93,19 @@ async def test_frames_are_handed_on_and_the_envelope_ends_the_stream() -> None:
     assert b"modal-key: wk" in heard[0].lower()
 
 
+async def test_the_image_that_the_answer_names_is_in_the_greeting_and_is_judged_there() -> None:
+    image, head = "sha256:" + "ab" * 32, HEAD.removesuffix(b"\r\n")
+    named = head + f"Theory-Image-Digest: {image}\r\n\r\n".encode()
+    frames: list[Mapping[str, Any]] = []
+    async with answering(named + event("done", ENVELOPE)) as (endpoint, _):
+        await ask(endpoint, frames)
+    assert frames[0]["content"]["image_digest"] == image
+    nonsense = head + b"Theory-Image-Digest: latest\r\n\r\n"
+    async with answering(nonsense + event("done", ENVELOPE)) as (endpoint, _):
+        with pytest.raises(TheoryError, match="frame"):
+            await ask(endpoint, [])
+
+
 @pytest.mark.parametrize(
     ("answer", "fragment"),
     [
