@@ -26,7 +26,7 @@ from theory_api.tests import transports
 from theory_api.tests.engine import ROOT, address, connected, repository_of
 from theory_api.tests.oci import forget, pushed, registry
 from theory_api.tests.transports import ARCH, DIGEST, FIXTURES, REF, Here
-from theory_api.wiring import open_engine
+from theory_api.wiring import Services, open_engine
 from theory_api.wiring.site import Seams
 from theory_core import loads_strict
 
@@ -174,8 +174,11 @@ class Heard:
 Deeds = Mapping[str, Mapping[str, Any]]
 
 
-async def keep(transport: str, ground: Ground, home: Path, deeds: Deeds) -> dict[str, Kept]:
-    """Run every deed through a scheduler, a few at once, and read what is on disk afterwards."""
+@contextlib.asynccontextmanager
+async def opened(
+    transport: str, ground: Ground, home: Path
+) -> AsyncIterator[tuple[Services, Heard]]:
+    """An engine of its own whose runs go over a transport, and all that its adapters hand on."""
     heard = Heard()
     async with AROUND[transport](ground, home) as more:
         environment = {
@@ -193,29 +196,36 @@ async def keep(transport: str, ground: Ground, home: Path, deeds: Deeds) -> dict
         seams = Seams(adapter=heard.beside)
         try:
             async with open_engine(settings, environments=Here(), seams=seams) as services:
-
-                async def run(name: str) -> bytes:
-                    request = RunRequest(
-                        ref=REF,
-                        inputs=deeds[name],
-                        adapter=transport,
-                        lane=LANES.get(transport, LANE),
-                        execution_id=name,
-                    )
-                    outcome = await services.runs.run(request, tenant="local", by="test")
-                    return outcome.envelope
-
-                alone = [name for name, params in deeds.items() if params["do"] in ALONE]
-                rest = [name for name in deeds if name not in alone]
-                found = dict(zip(rest, await asyncio.gather(*map(run, rest)), strict=True))
-                for name in alone:
-                    found[name] = await run(name)
-                exports = {
-                    name: b"".join([line async for line in services.ledgers.export(_plan(name))])
-                    for name in deeds
-                }
+                yield services, heard
         finally:
             structlog.reset_defaults()
+
+
+async def one(services: Services, transport: str, name: str, params: Mapping[str, Any]) -> bytes:
+    """Run a deed to its end; the envelope."""
+    lane = LANES.get(transport, LANE)
+    request = RunRequest(ref=REF, inputs=params, adapter=transport, lane=lane, execution_id=name)
+    return (await services.runs.run(request, tenant="local", by="test")).envelope
+
+
+async def exported(services: Services, name: str) -> bytes:
+    """The ledger of a run."""
+    return b"".join([line async for line in services.ledgers.export(f"/world/local/run-{name}")])
+
+
+async def keep(transport: str, ground: Ground, home: Path, deeds: Deeds) -> dict[str, Kept]:
+    """Run every deed through a scheduler, a few at once, and read what is on disk afterwards."""
+    async with opened(transport, ground, home) as (services, heard):
+
+        async def run(name: str) -> bytes:
+            return await one(services, transport, name, deeds[name])
+
+        alone = [name for name, params in deeds.items() if params["do"] in ALONE]
+        rest = [name for name in deeds if name not in alone]
+        found = dict(zip(rest, await asyncio.gather(*map(run, rest)), strict=True))
+        for name in alone:
+            found[name] = await run(name)
+        exports = {name: await exported(services, name) for name in deeds}
     return {
         name: Kept(
             found[name],
@@ -225,10 +235,6 @@ async def keep(transport: str, ground: Ground, home: Path, deeds: Deeds) -> dict
         )
         for name in deeds
     }
-
-
-def _plan(name: str) -> str:
-    return f"/world/local/run-{name}"
 
 
 def _idents(export: bytes) -> list[str]:
