@@ -35,15 +35,17 @@ LANES: Final = {"process": "build"}
 """Where child processes may run: they have no image that anybody could pin."""
 ALONE: Final = frozenset({"killparent"})
 """What is done to a whole server: nobody else may be in it."""
-SPEC: Final = f"""\
+LIAR: Final = "test/liar@1"
+LYING: Final = Path(__file__).parent / "lying"
+SPEC: Final = """\
 schema: theory.processor.v1
-ref: {REF}
+ref: {ref}
 summary: Behaves, or misbehaves, as it is told.
-image: {repository_of(REF)}
+image: {image}
 runtime:
   cpu: "1"
   memory: 512Mi
-  timeout_s: 60
+  timeout_s: {timeout_s}
   python: "3"
   gpu: 0
   concurrency: 8
@@ -60,6 +62,7 @@ memo: {{modes: [], salt: "1"}}
 max_output_bytes: 1048576
 """
 
+ROOTS: Final = {REF: FIXTURES, LIAR: LYING}
 Event = dict[str, Any]
 
 
@@ -81,9 +84,11 @@ def ground(folder: Path) -> Iterator[Ground]:
     """
     place = folder / "registry"
     shutil.copytree(ROOT / "registry", place)
-    spec = place / "processors" / "test" / "deeds" / "1.yaml"
-    spec.parent.mkdir(parents=True)
-    spec.write_text(SPEC, encoding="utf-8")
+    for ref, timeout_s in ((REF, 60), (LIAR, 2)):
+        spec = place / "processors" / f"{ref.replace('@', '/')}.yaml"
+        spec.parent.mkdir(parents=True)
+        text = SPEC.format(ref=ref, image=repository_of(ref), timeout_s=timeout_s)
+        spec.write_text(text, encoding="utf-8")
     with contextlib.ExitStack() as stack:
         made, images = DIGEST, ""
         if answers():
@@ -94,7 +99,8 @@ def ground(folder: Path) -> Iterator[Ground]:
             made = pushed(client, transports.built(client), there)
             forget(client, there)
             stack.callback(forget, client, there)
-        pin(place, REF, lane=LANE, platform=ARCH, digest=made)
+        for ref in (REF, LIAR):
+            pin(place, ref, lane=LANE, platform=ARCH, digest=made)
         yield Ground(place, made, images)
 
 
@@ -176,11 +182,11 @@ Deeds = Mapping[str, Mapping[str, Any]]
 
 @contextlib.asynccontextmanager
 async def opened(
-    transport: str, ground: Ground, home: Path
+    transport: str, ground: Ground, home: Path, *, ref: str = REF
 ) -> AsyncIterator[tuple[Services, Heard]]:
     """An engine of its own whose runs go over a transport, and all that its adapters hand on."""
     heard = Heard()
-    async with AROUND[transport](ground, home) as more:
+    async with AROUND[transport](ground, home, ref) as more:
         environment = {
             "CI": "true",
             "PATH": os.environ["PATH"],
@@ -190,6 +196,7 @@ async def opened(
             "THEORY_PROCESSORS": str(FIXTURES),
             "THEORY_IMAGE_REGISTRY": ground.images,
             "THEORY_HEALTH_S": "30",
+            "THEORY_PARALLEL": "4" if ref == REF else "16",
             **more,
         }
         settings = configuration.read(environment, home=home / "home")
@@ -201,10 +208,12 @@ async def opened(
             structlog.reset_defaults()
 
 
-async def one(services: Services, transport: str, name: str, params: Mapping[str, Any]) -> bytes:
+async def one(
+    services: Services, transport: str, name: str, params: Mapping[str, Any], ref: str = REF
+) -> bytes:
     """Run a deed to its end; the envelope."""
     lane = LANES.get(transport, LANE)
-    request = RunRequest(ref=REF, inputs=params, adapter=transport, lane=lane, execution_id=name)
+    request = RunRequest(ref=ref, inputs=params, adapter=transport, lane=lane, execution_id=name)
     return (await services.runs.run(request, tenant="local", by="test")).envelope
 
 
@@ -261,29 +270,30 @@ async def _bodies(home: Path, export: bytes) -> dict[str, bytes]:
 
 
 @contextlib.asynccontextmanager
-async def _nothing(_ground: Ground, _home: Path) -> AsyncIterator[dict[str, str]]:
+async def _nothing(_ground: Ground, _home: Path, _ref: str) -> AsyncIterator[dict[str, str]]:
     yield {}
 
 
 @contextlib.asynccontextmanager
-async def _an_engine(_ground: Ground, _home: Path) -> AsyncIterator[dict[str, str]]:
+async def _an_engine(_ground: Ground, _home: Path, _ref: str) -> AsyncIterator[dict[str, str]]:
     """Skipped loudly where no engine answers."""
     connected().close()
     yield {}
 
 
 @contextlib.asynccontextmanager
-async def _a_server(ground: Ground, _home: Path) -> AsyncIterator[dict[str, str]]:
+async def _a_server(ground: Ground, _home: Path, ref: str) -> AsyncIterator[dict[str, str]]:
     with transports.short_folder() as folder:
-        async with transports.served(folder, "--image-digest", ground.digest) as endpoint:
+        told = ("--image-digest", ground.digest)
+        async with transports.served(folder, *told, ref=ref, root=ROOTS[ref]) as endpoint:
             yield {"THEORY_LOCAL_URL": endpoint.url}
 
 
 @contextlib.asynccontextmanager
-async def _a_cloud(ground: Ground, home: Path) -> AsyncIterator[dict[str, str]]:
+async def _a_cloud(ground: Ground, home: Path, ref: str) -> AsyncIterator[dict[str, str]]:
     """The gateway stands where the cloud finds it: here that is this machine."""
     (port,) = transports.free_ports(1)
-    async with transports.deployed(home, digest=ground.digest) as cloud:
+    async with transports.deployed(home, digest=ground.digest, ref=ref, root=ROOTS[ref]) as cloud:
         with transports.modal_settings(cloud):
             yield {
                 "THEORY_GATEWAY_LISTEN": f"127.0.0.1:{port}",
@@ -293,7 +303,7 @@ async def _a_cloud(ground: Ground, home: Path) -> AsyncIterator[dict[str, str]]:
             }
 
 
-AROUND: Mapping[str, Callable[[Ground, Path], AbstractAsyncContextManager[dict[str, str]]]] = {
+AROUND: Mapping[str, Callable[[Ground, Path, str], AbstractAsyncContextManager[dict[str, str]]]] = {
     "process": _nothing,
     "local": _an_engine,
     "local-http": _a_server,

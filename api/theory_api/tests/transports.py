@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from theory_api.adapters.run_v1.uploads import Gate, TcpUploads
 from theory_api.domain.deployment import Deployment, app_name
 from theory_api.ports.adapter import Adapter
 from theory_api.ports.intake import InputArtifact
-from theory_api.tests.engine import LEAN, connected, image
+from theory_api.tests.engine import LEAN, connected, image, repository_of
 from theory_api.tests.modal_cloud import ModalCloud, modal_cloud
 from theory_core import canonicalize, digest, loads_strict
 
@@ -192,11 +192,13 @@ class Fixed:
 
 
 @contextlib.asynccontextmanager
-async def served(folder: Path, *more: str) -> AsyncIterator[Endpoint]:
+async def served(
+    folder: Path, *more: str, ref: str = REF, root: Path = FIXTURES
+) -> AsyncIterator[Endpoint]:
     """The processor's server, started by somebody, on a port of loopback."""
     (port,) = free_ports(1)
     held, lifeline = os.pipe()
-    main = FIXTURES / REF.replace("@", "/") / "main.py"
+    main = root / ref.replace("@", "/") / "main.py"
     command = [sys.executable, str(main), "--serve", str(folder), "--lifeline", str(held)]
 
     async def keep() -> None:
@@ -308,11 +310,14 @@ def modal_settings(cloud: ModalCloud) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def deployed(folder: Path, *, digest: str = DIGEST) -> AsyncIterator[ModalCloud]:
-    """A cloud to which the fixture processor was deployed, in the image of a digest."""
+async def deployed(
+    folder: Path, *, digest: str = DIGEST, ref: str = REF, root: Path = FIXTURES
+) -> AsyncIterator[ModalCloud]:
+    """A cloud to which a processor of the tests was deployed, in the image of a digest."""
     async with modal_cloud(folder) as cloud:
-        pinned = {"image": f"theory/test-deeds-v1@{digest}", "image_digest": digest}
-        deployment, layout = deeds(free_ports(2), **pinned)
+        pinned = {"image": f"{repository_of(ref)}@{digest}", "image_digest": digest}
+        deployment, layout = deeds(free_ports(2), ref=ref, app=app_name(ref), **pinned)
+        layout = replace(layout, root=str(root))
         cloud.images.add(deployment.image)
         cloud.secrets["dev", "theory-openai-api-key"] = {"OPENAI_API_KEY": "canary-1234567890"}
         with modal_settings(cloud):
