@@ -82,6 +82,7 @@ def _proposed(state: PlanState, event: ev.TransitionProposed) -> None:
 def _admitted(state: PlanState, event: ev.TransitionAdmitted) -> None:
     entry = state.transitions[event.transition]
     entry.status = "applying"
+    entry.admitted = event.attempt
     entry.execution_id = event.execution_id
     entry.write_prefix = event.write_prefix
     entry.results = ()

@@ -104,7 +104,7 @@ TRANSITION: Final[Table] = {
     "failed": {"execution.duplicate": "failed"},
     "cancelled": {"execution.duplicate": "cancelled"},
     "skipped": {},
-    "refused": {},
+    "refused": {"execution.duplicate": "refused"},
 }
 """A transition, and every event that names it."""
 

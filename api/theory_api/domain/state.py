@@ -60,6 +60,8 @@ class TransitionState:
     """`pending`, `applying`, or a terminal status; "runnable" is computed, never stored."""
     attempt: int = 1
     """The attempt that runs or would run next."""
+    admitted: int = 0
+    """The newest attempt that was admitted, whose execution is `execution_id`; 0 before it."""
     unmet: int = 0
     """Dependencies that have not succeeded yet."""
     execution_id: str | None = None
@@ -75,11 +77,6 @@ class TransitionState:
     """Cids of the newest attempt's envelopes: the one that counts, and duplicates."""
     cost: dict[str, int] = field(default_factory=dict)
     """What its attempts were settled at."""
-
-    @property
-    def admitted(self) -> int:
-        """The newest attempt that was admitted; the one that waits is the next."""
-        return self.attempt - 1 if self.status == "pending" else self.attempt
 
     @property
     def terminal(self) -> bool:

@@ -132,6 +132,24 @@ def test_a_result_of_what_was_told_to_be_lost_is_recorded_with_its_settle() -> N
 
 
 @pytest.mark.scenario(19)
+@pytest.mark.parametrize("how", ["cancelled", "refused"])
+def test_a_second_result_bears_its_own_number_when_the_next_attempt_was_given_up(how: str) -> None:
+    book = Book(proposal("a"), proposal("b"))
+    other, ident = book.admit("b"), book.admit("a")
+    book.finish(ident, "failed")
+    if how == "cancelled":
+        book.do(cmd.CancelPlan(plan=PLAN, by="me", reason="enough"))
+    else:
+        book.do(cmd.Refuse(plan=PLAN, transition="a", attempt=2, error=BROKE))
+    assert (book.status("a"), book.status("b")) == (how, "applying")
+    (duplicate,) = book.finish(ident, envelope=OTHER).events
+    assert duplicate == ev.ExecutionDuplicate(
+        execution_id=ident, transition="a", attempt=1, envelope=OTHER
+    )
+    assert book.finish(other).events
+
+
+@pytest.mark.scenario(19)
 def test_nothing_is_recorded_after_the_end_of_a_plan() -> None:
     book = Book(proposal("a"))
     ident = book.admit("a")

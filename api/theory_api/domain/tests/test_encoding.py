@@ -87,6 +87,6 @@ def test_the_same_events_make_the_state_that_stored_folds_hold() -> None:
     book.finish(ident, used={"usd_micro": 11}, outputs=(output(path),))
     book.do(command(book, "topup", "a", "", {"usd_micro": 5}))
     assert digest(b"".join(frames(book.state))) == (
-        "b3:81985226a503a7c2dcac16b688921be7da7c2eacbcbe0bb0784180214ba7d21c"
+        "b3:e33ceb016fd60047069ce57d0e46f133728be0c0317312776fe38045c8a4fae3"
     )
     assert layout().startswith("b3:")

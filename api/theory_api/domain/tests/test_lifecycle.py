@@ -159,9 +159,9 @@ def after(position: str, event: ev.Event) -> str | None:
     if event.KIND not in PLAN[made().status] or event.KIND not in TRANSITION[status]:
         return None
     if getattr(event, "execution_id", None) is None or event.KIND in ATTEMPT[standing]:
-        # What is waiting has no attempt that could be told to have ended.
+        # What never began has no attempt that could be told to have ended.
         ends = ev.TransitionCancelled | ev.ExecutionDuplicate
-        unstarted = position in {"pending", "cancelled"} and isinstance(event, ends)
+        unstarted = position in {"pending", "refused", "cancelled"} and isinstance(event, ends)
         return None if unstarted else TRANSITION[status][event.KIND]
     return None
 
