@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 import httpx
@@ -10,6 +10,7 @@ import structlog
 
 from theory_api.adapters.http.events import Told, events
 from theory_api.adapters.run_v1.calling import coded
+from theory_api.adapters.run_v1.inflow import Inflow
 from theory_api.adapters.run_v1.remote import DIGEST_HEADER, Call, Speech
 from theory_core import (
     ERROR_CODES,
@@ -52,6 +53,7 @@ class _Exchange:
         self._call = call
         self._fault = fault
         self._frames = RunProtocol("client")
+        self._inflow = Inflow()
 
     async def run(self) -> Mapping[str, Any]:
         call = self._call
@@ -96,12 +98,19 @@ class _Exchange:
         self._frames.send("RunOpen", {"role": "client", **self._opening()})
         # Judged like a frame that came: what it says of an image is the server's word.
         await self._hear(canonicalize({"kind": "Ack", "seq": 0, "content": self._greeting(answer)}))
-        async for told in events(answer.aiter_raw()):
+        async for told in events(self._pieces(answer)):
+            await self._inflow.took(0)
             if told.name == "progress":
                 await self._hear(told.data)
             elif told.name == "done":
                 return await self._settle(told)
         raise coded(self._fault, "the stream ended without a result")
+
+    async def _pieces(self, answer: httpx.Response) -> AsyncIterator[bytes]:
+        """What comes, as fast as it may; what is no event at all counts like one."""
+        async for piece in answer.aiter_raw():
+            await self._inflow.took(len(piece))
+            yield piece
 
     async def _settle(self, told: Told) -> Mapping[str, Any]:
         """The envelope, if it is the answer to this request; watchers get it as a frame."""

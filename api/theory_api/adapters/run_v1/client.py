@@ -20,6 +20,7 @@ from websockets.exceptions import (
 )
 from websockets.typing import Subprotocol
 
+from theory_api.adapters.run_v1.inflow import Inflow
 from theory_api.ports.adapter import FrameSink
 from theory_core import (
     ERROR_CODES,
@@ -154,6 +155,7 @@ class RunClient:
     def __init__(self, dial: Dial, execution_id: str, *, started: bool = False) -> None:
         self._dial = dial
         self._execution_id = execution_id
+        self._inflow = Inflow()
         self._seen = 0
         self._asked = started
         self._known = started
@@ -220,7 +222,7 @@ class RunClient:
             await connection.send(protocol.send("RunOpen", opening), text=True)
             log.info("ws.run.start", **self._labels)
             while True:
-                frame = await _receive(connection, protocol)
+                frame = await _receive(connection, protocol, self._inflow)
                 self._known = True
                 self._seen = protocol.next_seq - 1
                 if on_frame is not None:
@@ -247,10 +249,15 @@ class RunClient:
             return
 
 
-async def _receive(connection: ClientConnection, protocol: RunProtocol) -> dict[str, Any]:
+async def _receive(
+    connection: ClientConnection, protocol: RunProtocol, inflow: Inflow | None = None
+) -> dict[str, Any]:
     """The next frame; one that breaks the rules ends the connection with its close code."""
     try:
-        return protocol.receive(await _text(connection))
+        text = await _text(connection)
+        if inflow is not None:
+            await inflow.took(len(text))
+        return protocol.receive(text)
     except TheoryError as error:
         close = error.detail.get("close")
         if isinstance(close, int):

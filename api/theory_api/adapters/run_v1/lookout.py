@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from theory_api.adapters.run_v1.calling import coded
 from theory_api.adapters.run_v1.endpoint import Endpoint
+from theory_api.adapters.run_v1.inflow import Inflow
 from theory_core import RunProtocol, TheoryError
 
 log = structlog.get_logger(__name__)
@@ -81,7 +82,7 @@ async def stop(endpoint: Endpoint, execution_id: str, *, within_s: float, seen: 
     asked.
     """
     opening = {"resume_from": seen} if seen else {}
-    loop = asyncio.get_running_loop()
+    loop, inflow = asyncio.get_running_loop(), Inflow()
     latest = loop.time() + within_s + BACKLOG_S
     try:
         async with (
@@ -93,7 +94,9 @@ async def stop(endpoint: Endpoint, execution_id: str, *, within_s: float, seen: 
             with contextlib.suppress(ConnectionClosed):
                 await connection.send(protocol.send("Control", {"op": "cancel"}), text=True)
             while frame["kind"] != "RunResult":
-                frame = protocol.receive(await connection.recv())
+                text = await connection.recv()
+                await inflow.took(len(text))
+                frame = protocol.receive(text)
                 silence.reschedule(min(loop.time() + within_s, latest))
             code = frame["content"].get("error", {}).get("code")
             return bool(code != "ERR_ORPHANED")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 from websockets.asyncio.server import ServerConnection
 
-from theory_api.adapters.run_v1.client import send_control
+from theory_api.adapters.run_v1.client import dial_socket, send_control
+from theory_api.adapters.run_v1.inflow import FRAMES_PER_S, TURN_S
 from theory_api.adapters.run_v1.tests.conftest import (
     Serve,
     ack,
@@ -21,6 +23,8 @@ from theory_api.adapters.run_v1.tests.conftest import (
     token,
 )
 from theory_core import TheoryError, encode_frame
+
+TURN_FRAMES = round(TURN_S * FRAMES_PER_S)
 
 
 async def test_frames_are_handed_on_in_order_and_the_envelope_returned(
@@ -67,6 +71,27 @@ async def test_a_server_that_does_not_close_after_its_result_is_left(
     await serve(handler)
     assert (await run(path))["status"] == "success"
     assert await asyncio.wait_for(closed, 5) == 1000
+
+
+async def test_others_have_their_turn_while_a_server_floods(path: str, serve: Serve) -> None:
+    many = 5_000
+    await serve(saying(ack(), *map(token, range(1, many + 1)), result(many + 1)))
+    heard: list[Mapping[str, Any]] = []
+    longest = 0
+
+    async def other() -> None:
+        nonlocal longest
+        while True:
+            before = len(heard)
+            await asyncio.sleep(0)
+            longest = max(longest, len(heard) - before)
+
+    beside = asyncio.create_task(other())
+    envelope = await run(replace(dial_socket(path), unread=None), heard)
+    beside.cancel()
+    assert envelope["status"] == "success"
+    assert len(heard) == many + 2
+    assert 0 < longest <= TURN_FRAMES
 
 
 async def test_a_gap_is_handed_on(path: str, serve: Serve) -> None:
