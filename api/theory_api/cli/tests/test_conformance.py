@@ -155,20 +155,18 @@ ALWAYS = ["attach.gap", "viewers.slow"]
 """What a processor of few frames leaves out."""
 SINGLE = ["doors.same"]
 EGRESS = ["mode.real"]
-UNPINNED = ["environment.pinned"]
-"""What runs from its source has no image's digest."""
 LEFT_OUT = {
-    "agent/planner@1": [*ALWAYS, *UNPINNED],
-    "ci/pytest@1": [*ALWAYS, *UNPINNED],
-    "git/clone@1": [*EGRESS, *ALWAYS, *UNPINNED],
-    "http/check@1": [*SINGLE, *EGRESS, *ALWAYS, *UNPINNED],
-    "llm/litellm@1": [*ALWAYS, *UNPINNED],
-    "media/compose@1": [*SINGLE, *ALWAYS, *UNPINNED],
-    "media/frames@1": [*ALWAYS, *UNPINNED],
-    "media/probe@1": [*SINGLE, *ALWAYS, *UNPINNED],
-    "media/shotlist@1": [*SINGLE, *ALWAYS, *UNPINNED],
-    "text/embed@1": [*SINGLE, *ALWAYS, *UNPINNED],
-    "tts/espeak@1": [*SINGLE, *UNPINNED],
+    "agent/planner@1": ALWAYS,
+    "ci/pytest@1": ALWAYS,
+    "git/clone@1": [*EGRESS, *ALWAYS],
+    "http/check@1": [*SINGLE, *EGRESS, *ALWAYS],
+    "llm/litellm@1": ALWAYS,
+    "media/compose@1": [*SINGLE, *ALWAYS],
+    "media/frames@1": ALWAYS,
+    "media/probe@1": [*SINGLE, *ALWAYS],
+    "media/shotlist@1": [*SINGLE, *ALWAYS],
+    "text/embed@1": [*SINGLE, *ALWAYS],
+    "tts/espeak@1": SINGLE,
 }
 """Processors of the registry, and the cases that their samples cannot show."""
 

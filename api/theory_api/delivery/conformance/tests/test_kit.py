@@ -94,7 +94,7 @@ async def test_a_digest_that_was_asked_for_is_due_in_each_place(short: Path, fau
     assert report.of("failed") == ["environment.pinned"]
 
 
-async def test_of_a_server_that_names_no_digest_none_is_asked(short: Path) -> None:
+async def test_a_server_that_is_in_no_image_names_none_anywhere(short: Path) -> None:
     report = await examined(short, "nameless", only=["environment.pinned"])
-    assert report.of("skipped") == ["environment.pinned"]
-    assert "names no image digest" in report.verdicts[0].seen
+    assert report.of("failed") == ["environment.pinned"]
+    assert report.verdicts[0].seen.endswith("/healthz None")

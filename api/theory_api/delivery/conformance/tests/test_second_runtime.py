@@ -75,7 +75,7 @@ async def healthy(target: Target) -> None:
 
 
 @pytest.mark.slow
-async def test_over_a_socket_it_passes_every_case_but_that_of_an_image_that_it_is_not_in(
+async def test_over_a_socket_it_passes_every_case_and_none_is_left_out(
     node: str, sample: Sample
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="th-", dir="/tmp") as folder:
@@ -84,8 +84,7 @@ async def test_over_a_socket_it_passes_every_case_but_that_of_an_image_that_it_i
             await healthy(target)
             report = await examine(target, sample, folder=Path(folder))
             assert process.returncode is None
-    assert [(v.id, v.seen) for v in report.verdicts if v.standing == "failed"] == []
-    assert report.of("skipped") == ["environment.pinned"]
+    assert [(v.id, v.seen) for v in report.verdicts if v.standing != "passed"] == []
 
 
 async def test_a_folder_may_have_another_name_on_the_other_side(node: str, sample: Sample) -> None:
@@ -110,8 +109,7 @@ async def test_by_its_address_it_passes_the_same_cases(node: str, sample: Sample
         target = Target(f"ws://127.0.0.1:{port}/run")
         await healthy(target)
         report = await examine(target, sample)
-    assert [(v.id, v.seen) for v in report.verdicts if v.standing == "failed"] == []
-    assert report.of("skipped") == ["environment.pinned"]
+    assert [(v.id, v.seen) for v in report.verdicts if v.standing != "passed"] == []
 
 
 async def test_it_leaves_no_process_behind_when_it_is_told_to_end_in_a_run(
