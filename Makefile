@@ -61,7 +61,7 @@ soak: dev ## simulate seed after seed until interrupted; FROM=2000 is the first
 
 siege: dev ## kill, restart and contend with real processes, for about a day
 	THEORY_KILLS=5000 THEORY_KILLS_WINDOW=100 THEORY_RESTARTS=300 THEORY_CONTENTION=20000 \
-		$(BIN)/pytest -q -m slow api/theory_api/tests/test_{windows,restarts,kill}.py \
+		$(BIN)/pytest -q -m slow api/theory_api/tests/test_{windows,restarts,kill,container_kills}.py \
 		api/theory_api/adapters/tests/test_contention.py
 
 clean: ## remove what was built

@@ -1,8 +1,10 @@
 """What the adapter adds to a run in a waiting container, beside the bare protocol to the same one.
 
-Needs a Docker engine and the image of the processor: `theory image build media/shotlist@1`. The row
-`added` is the difference of neighbours; `around` is what a run through the adapter took outside of
-its own conversation with the container, which no other run's luck is part of.
+Needs a Docker engine and the image of the processor: `theory image build agent/planner@1`. Each run
+is its sample's, and counts only if it succeeds with two outputs at least, which are delivered with
+index and receipt. The row `added` is the difference of neighbours; `around` is what a run through
+the adapter took outside of its own conversation with the container, which no other run's luck is
+part of.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -31,12 +34,14 @@ from theory_api.adapters.run_v1 import calling
 from theory_api.adapters.run_v1.client import RunClient, dial_socket
 from theory_api.adapters.run_v1.gateway import UPLOAD_URL, Gateway, GatewayServer
 from theory_api.adapters.run_v1.health import HealthPace
+from theory_api.delivery.conformance.sample import read_sample
 from theory_api.delivery.pinned import PinnedSnapshots
 from theory_api.delivery.snapshot import load_registry
 from theory_api.domain.registry import env_fingerprint
 from theory_api.settings import read
 
-REF: Final = "media/shotlist@1"
+REF: Final = "agent/planner@1"
+_OUTPUTS: Final = 2
 
 
 class Timed(RunClient):
@@ -65,6 +70,10 @@ class House:
         self.intakes = MemoryIntakes(self.artifacts)
         self.spec = snapshot.processor(REF)
         self.snapshot = snapshot.id
+        folder = settings.processors / REF.replace("@", "/")
+        self.sample = read_sample(
+            folder / "conformance.yaml", spec=self.spec, platform=settings.platform
+        )
         self.platform = settings.platform
         engine = Engine(settings.docker_host)
         self.images = Images(engine, registry="", platform=settings.platform)
@@ -78,7 +87,7 @@ class House:
         self.pool = self.adapter._pool  # noqa: SLF001 - the same containers
 
     async def payload(self, name: str) -> dict[str, Any]:
-        """A run that ends at once: its inputs do not fit."""
+        """The run of the processor's own sample, which makes several outputs."""
         prefix = f"/artifacts/outputs/bench/{name}/"
         await self.intakes.open(
             name, plan="/world/bench/p1", write_prefix=prefix, inputs=(), max_bytes=1 << 20
@@ -88,7 +97,7 @@ class House:
             "execution_id": name,
             "ref": REF,
             "mode": "mock",
-            "inputs": {"schema": "v1", "params": {}},
+            "inputs": {"schema": "v1", "params": dict(self.sample.params)},
             "write_prefix": prefix,
             "env_fingerprint": env_fingerprint(self.spec, platform=self.platform, mode="mock"),
             "registry_snapshot": self.snapshot,
@@ -99,9 +108,12 @@ class House:
     async def through(self, payload: Mapping[str, Any]) -> tuple[float, float, float]:
         """Milliseconds of a run through the adapter, of what is around its conversation, of CPU."""
         began, busy = time.perf_counter(), time.process_time()
-        await self.adapter.invoke(ref=REF, payload=payload, timeout_s=30, expected_oci=None)
+        envelope = await self.adapter.invoke(
+            ref=REF, payload=payload, timeout_s=30, expected_oci=None
+        )
         took = (time.perf_counter() - began) * 1000
         cpu = (time.process_time() - busy) * 1000
+        _check(envelope)
         return took, took - Timed.took_ms, cpu - Timed.cpu_ms
 
     async def bare(self, payload: Mapping[str, Any], folder: Path) -> float:
@@ -120,10 +132,17 @@ class House:
         )
         began = time.perf_counter()
         client = RunClient(dial_socket(str(folder / "run.sock")), str(payload["execution_id"]))
-        await client.run(request, on_frame=None, expected_oci=None)
+        envelope = await client.run(request, on_frame=None, expected_oci=None)
         took = (time.perf_counter() - began) * 1000
         await server.close()
+        _check(envelope)
         return took
+
+
+def _check(envelope: Mapping[str, Any]) -> None:
+    """Law: what is measured is a run that succeeded and made what its processor makes."""
+    if envelope["status"] != "success" or len(envelope["outputs"]) < _OUTPUTS:
+        sys.exit(f"a run is not one that counts: {envelope.get('error', envelope)}")
 
 
 async def measure(count: int, pause_s: float, home: Path) -> list[dict[str, Any]]:

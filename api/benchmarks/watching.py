@@ -2,9 +2,10 @@
 
     python -m benchmarks.watching --viewers 100 --tokens-per-s 1000 --seconds 10
 
-One process publishes and serves, by the web application and the server of `theory serve`, another
-one holds all viewers. A viewer that falls behind is told what it missed; a result that is not the
-stored envelope fails.
+A child process of `theory serve` makes the tokens, by the runtime, its socket, the adapter and the
+scheduler; the served relay hands them to viewers, all of whom are in a third process. A token is as
+late as it is from where it was made to its viewer. A viewer that falls behind is told what it
+missed; a result that is not the stored envelope fails.
 """
 
 from __future__ import annotations
@@ -12,40 +13,67 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import contextlib
 import json
-import logging
 import multiprocessing
 import os
-import socket
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
-import structlog
-import uvicorn
+import httpx
+import psutil
 
 from benchmarks.measure import percentile, report
-from theory_api.adapters.memory.streams import MemoryStreams
-from theory_api.asgi import server_config
-from theory_api.web.app import create_app
-from theory_api.web.doors import Doors
-from theory_core import RUN_SUBPROTOCOL, encode_frame, error_envelope
+from theory_api import settings as configuration
+from theory_api.asgi import serve
+from theory_core import RUN_SUBPROTOCOL, canonicalize, digest, encode_frame, loads_strict
 
-ENVELOPE: Final = error_envelope(
-    "x1", "ERR_CANCELLED", env_fingerprint="cpu:1;memory:1Gi;platform:amd64;runtime:python3"
-)
-_PATH: Final = "/v1/plans/local/p1/executions/x1/run"
-_KEY: Final = "0123456789abcdef0123456789abcdef"
+_REF: Final = "bench/tokens@1"
+_PLAN: Final = "/v1/plans/local/watched"
+_SPEC: Final = """\
+schema: theory.processor.v1
+ref: bench/tokens@1
+summary: Streams tokens at a steady pace.
+image: theory/bench-tokens-v1
+runtime:
+  cpu: "1"
+  memory: 512Mi
+  timeout_s: 900
+  python: "3"
+  gpu: 0
+  concurrency: 1
+  watts: {cpu: 15, gpu: 0}
+secrets: {required: [], optional: []}
+inputs: {type: object}
+outputs: [{path: outputs/count, mime: text/plain}]
+network: none
+estimate: {fixed: {cpu_ms: 600000, latency_ms: 1000000, io_bytes: 1048576}}
+memo: {modes: [], salt: "1"}
+max_output_bytes: 1024
+"""
 _MASK: Final = b"\0\0\0\0"
-_TICK_S: Final = 0.001
+_LOOK_S: Final = 0.05
+_PATIENCE_S: Final = 60.0
 _PIECE_BYTES: Final = 1 << 16
 _MEDIUM, _LARGE = 126, 127
 _TEXT, _MASKED = 0x81, 0x80
 _RESULT: Final = b'"kind":"RunResult"'
+_ENDED: Final = frozenset({"completed", "failed", "cancelled"})
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The run that is watched, and how viewers come to it."""
+
+    port: int
+    key: str
+    execution_id: str
 
 
 @dataclass(slots=True)
@@ -70,22 +98,27 @@ class Heard:
             self.missed += gap["to"] - gap["from"] + 1
 
 
-async def view(port: int) -> Heard:
+async def view(watched: Watched, greeted: Callable[[], None]) -> Heard:
     """Watch to the end, reading frames off the socket as cheaply as this language can."""
     heard = Heard()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", watched.port)
     key = base64.b64encode(os.urandom(16)).decode()
     writer.write(
-        f"GET {_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {_KEY}\r\n"
+        f"GET {_PLAN}/executions/{watched.execution_id}/run HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"Authorization: Bearer {watched.key}\r\n"
         "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
         f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Protocol: {RUN_SUBPROTOCOL}\r\n\r\n".encode()
     )
     await reader.readuntil(b"\r\n\r\n")
-    opening = encode_frame("RunOpen", {"role": "observer", "execution_id": "x1"})
+    asked = {"role": "observer", "execution_id": watched.execution_id}
+    opening = encode_frame("RunOpen", asked)
     writer.write(bytes((_TEXT, _MASKED | len(opening))) + _MASK + opening)
     data = b""
     while _RESULT not in heard.last and (piece := await reader.read(_PIECE_BYTES)):
+        before = heard.last
         data = _frames(data + piece, heard)
+        if not before and heard.last:
+            greeted()
     writer.close()
     return heard
 
@@ -107,107 +140,149 @@ def _frames(data: bytes, heard: Heard) -> bytes:
     return data[at:]
 
 
-def watch_all(port: int, viewers: int, results: Any) -> None:  # noqa: ANN401 - a queue
-    """The process of the viewers."""
+def watch_all(watched: Watched, viewers: int, ready: Any, results: Any) -> None:  # noqa: ANN401 - of multiprocessing
+    """The process of the viewers; `ready` once each was greeted."""
+    greeted = 0
+
+    def one_more() -> None:
+        nonlocal greeted
+        greeted += 1
+        if greeted == viewers:
+            ready.set()
 
     async def all_of_them() -> list[Heard]:
-        return await asyncio.gather(*(view(port) for _ in range(viewers)))
+        return await asyncio.gather(*(view(watched, one_more) for _ in range(viewers)))
 
     for heard in asyncio.run(all_of_them()):
         results.put((heard.tokens, heard.missed, heard.delays_ms, heard.last))
 
 
-async def publish(bus: MemoryStreams, rate: int, seconds: float) -> int:
-    """Publish at a steady pace whatever the viewers do; how many tokens."""
-    began, count = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - began) < seconds:
-        while count < elapsed * rate:
-            count += 1
-            text = f"{time.time():.6f} a token"
-            bus.publish("x1", {"kind": "Token", "seq": count, "content": {"text": text}})
-        await asyncio.sleep(_TICK_S)
-    bus.finish("x1", ENVELOPE)
-    return count
+class _Interpreter:
+    """The processor runs under this script's own interpreter: no environment has to be made."""
+
+    async def python_for(self, _folder: Path, _mode: str, _progress: Callable[[str], None]) -> Path:
+        return Path(sys.executable)
 
 
-class Watched:
-    """The one run that is watched; stands for the scheduler's side."""
-
-    def __init__(self, bus: MemoryStreams, viewers: int) -> None:
-        self.everybody = asyncio.Event()
-        self._bus = bus
-        self._awaited = viewers
-
-    async def state(self, _plan: str, _execution_id: str) -> str:
-        """It runs."""
-        return "running"
-
-    def frames(self, _plan: str, execution_id: str, *, after: int = 0) -> AsyncGenerator[bytes]:
-        """The frames of the run, for one more viewer."""
-        self._awaited -= 1
-        if self._awaited == 0:
-            self.everybody.set()
-        return self._bus.watch(execution_id, after=after)
+def _serve(home: Path) -> None:
+    """The process of the server: `theory serve`, which says its address."""
+    settings = configuration.read(home=home)
+    told: Callable[[str], None] = lambda url: print(url, flush=True)  # noqa: E731, T201 - protocol
+    asyncio.run(serve(settings, port=0, on_ready=told, environments=_Interpreter()))
 
 
-def doors(watched: Watched) -> Doors:
-    """A web application that has nothing but a run to watch."""
-    absent: Any = None
-    return Doors(
-        plans=absent,
-        queries=absent,
-        ledgers=absent,
-        worlds=absent,
-        engine=absent,
-        watching=cast("Any", watched),
-        key=_KEY,
-        tenant="local",
-        principal="local",
-        unready=lambda: None,
-        version="0.1.0",
+def _establish(folder: Path) -> dict[str, str]:
+    """A registry with the processor that streams; what the server is told of it."""
+    shutil.copytree(configuration.assets("registry"), folder / "registry")
+    spec = folder / "registry" / "processors" / "bench" / "tokens" / "1.yaml"
+    spec.parent.mkdir(parents=True)
+    spec.write_text(_SPEC, encoding="utf-8")
+    source = Path(__file__).with_name("tokens")
+    shutil.copytree(source, folder / "processors" / "bench" / "tokens" / "1")
+    return {
+        "THEORY_LOG": "error",
+        "THEORY_REGISTRY": str(folder / "registry"),
+        "THEORY_PROCESSORS": str(folder / "processors"),
+    }
+
+
+@contextlib.asynccontextmanager
+async def _serving(folder: Path) -> AsyncIterator[tuple[psutil.Process, str]]:
+    """A server of a home in the folder, and its address."""
+    command = [sys.executable, "-m", "benchmarks.watching", "--serve", str(folder / "home")]
+    process = await asyncio.create_subprocess_exec(
+        *command, env={**os.environ, **_establish(folder)}, stdout=asyncio.subprocess.PIPE
     )
+    try:
+        said = process.stdout
+        url = "" if said is None else (await said.readline()).decode().strip()
+        yield psutil.Process(process.pid), url
+    finally:
+        process.terminate()
+        await process.wait()
 
 
-async def serve(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
-    """Publish and serve until every viewer heard the end."""
-    bus = MemoryStreams(folder)
-    bus.open("x1")
-    watched = Watched(bus, given.viewers)
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(server_config(create_app(doors(watched))))
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+async def _run(client: httpx.AsyncClient, given: argparse.Namespace, go: Path) -> str:
+    """Have the run started; its execution's id, once it is there."""
+    count = int(given.tokens_per_s * given.seconds)
+    inputs = {"go": str(go), "rate": given.tokens_per_s, "count": count}
+    step = {"processor_ref": _REF, "mode": "mock", "inputs": inputs}
+    document = {
+        "schema": "theory.plan.v1",
+        "plan": "watched",
+        "lane": "build",
+        "budget": {},
+        "transitions": {"stream": step},
+    }
+    answer = await client.post(
+        "/v1/plans", json={"document": document}, headers={"Idempotency-Key": "watched"}
+    )
+    answer.raise_for_status()
+    return str((await _execution(client, lambda _status: True))["execution_id"])
+
+
+async def _execution(client: httpx.AsyncClient, enough: Callable[[str], bool]) -> dict[str, Any]:
+    """The run, once it is there and the plan's status is enough."""
+    async with asyncio.timeout(_PATIENCE_S):
+        while True:
+            answer = await client.get(_PLAN)
+            answer.raise_for_status()
+            shown = answer.json()
+            executions: list[dict[str, Any]] = shown["transitions"][0]["executions"]
+            if executions and enough(shown["status"]):
+                return executions[-1]
+            await asyncio.sleep(_LOOK_S)
+
+
+async def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """Serve, run and watch until every viewer heard the end."""
+    go = folder / "go"
     results: Any = multiprocessing.Queue()
-    process = multiprocessing.Process(
-        target=watch_all, args=(listener.getsockname()[1], given.viewers, results)
-    )
-    process.start()
-    await watched.everybody.wait()
-    before = time.process_time()
-    count = await publish(bus, given.tokens_per_s, given.seconds)
-    ended = time.perf_counter()
-    heard = [await asyncio.to_thread(results.get) for _ in range(given.viewers)]
-    late_s, busy_s = time.perf_counter() - ended, time.process_time() - before
-    process.join()
-    server.should_exit = True
-    await serving
-    await bus.close()
-    return _row(given, count, heard, late_s, busy_s)
+    ready = multiprocessing.Event()
+    async with _serving(folder) as (server, url):
+        key = (folder / "home" / "api-key").read_text(encoding="ascii").strip()
+        headers = {"Authorization": f"Bearer {key}"}
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
+            execution_id = await _run(client, given, go)
+            watched = Watched(int(url.rpartition(":")[2]), key, execution_id)
+            viewers = multiprocessing.Process(
+                target=watch_all, args=(watched, given.viewers, ready, results)
+            )
+            viewers.start()
+            if not await asyncio.to_thread(ready.wait, _PATIENCE_S):
+                sys.exit("not every viewer was greeted")
+            before, began = _busy_s(server), time.perf_counter()
+            go.touch()
+            heard = [await asyncio.to_thread(results.get) for _ in range(given.viewers)]
+            took_s, busy_s = time.perf_counter() - began, _busy_s(server) - before
+            viewers.join()
+            execution = await _execution(client, _ENDED.__contains__)
+    return _row(given, str(execution["envelope"]), heard, took_s, busy_s)
+
+
+def _busy_s(server: psutil.Process) -> float:
+    """Processor time of the server itself: the run is a process of its own."""
+    times = server.cpu_times()
+    return float(times.user + times.system)
 
 
 def _row(
-    given: argparse.Namespace, count: int, heard: list[Any], late_s: float, busy_s: float
+    given: argparse.Namespace, envelope: str, heard: list[Any], took_s: float, busy_s: float
 ) -> dict[str, Any]:
     delays = [delay for one in heard for delay in one[2]]
+    count = int(given.tokens_per_s * given.seconds)
+    results = [loads_strict(one[3])["content"] for one in heard]
     return {
         "viewers": given.viewers,
         "tokens/s": given.tokens_per_s,
-        "published": count,
-        "results": sum(ENVELOPE in one[3] for one in heard),
+        "made": count,
+        "results": sum(digest(canonicalize(result)) == envelope for result in results),
+        "succeeded": all(result.get("status") == "success" for result in results),
         "tokens heard": sum(one[0] for one in heard) / (count * given.viewers),
         "unaccounted": sum(count - one[0] - one[1] for one in heard),
         "p50 ms": percentile(delays, 0.5),
         "p99 ms": percentile(delays, 0.99),
-        "last result s": late_s,
+        "all heard after s": took_s,
         "CPU s": busy_s,
         "CPU us a frame": busy_s * 1e6 / (count * given.viewers),
     }
@@ -222,12 +297,16 @@ def main() -> None:
     parser.add_argument("--tokens-per-s", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--out", type=Path, help="folder for the results as JSON")
+    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    with tempfile.TemporaryDirectory() as folder:
-        row = asyncio.run(serve(Path(folder), given))
+    if given.serve is not None:
+        _serve(given.serve)
+        return
+    with tempfile.TemporaryDirectory(prefix="thb-", dir="/tmp") as folder:  # sockets need it short
+        row = asyncio.run(measure(Path(folder), given))
     report("watching", [row], given.out)
-    sys.exit(int(row["results"] != given.viewers or row["unaccounted"] != 0))
+    whole = row["results"] == given.viewers and row["succeeded"] and row["unaccounted"] == 0
+    sys.exit(int(not whole))
 
 
 if __name__ == "__main__":

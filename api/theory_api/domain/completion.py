@@ -25,8 +25,9 @@ MAX_ATTEMPT = 1000
 def complete(state: PlanState, command: Complete) -> Decision:
     """Book an attempt's end.
 
-    Laws: one settle or void per attempt; a second report of the same attempt changes nothing; a
-    report of an attempt that is not the newest is refused. The hold leaves `reserved` in the same
+    Laws: one settle or void per attempt; a second report of the same attempt settles nothing, and
+    the result that it brings is recorded once; a report of an attempt that is not the newest is
+    refused. The hold leaves `reserved` in the same
     decision that adds the actual usage to `spent`. What a run proposes is taken in the decision
     that its success is, or never, and holds no more than its own hold has left; what was judged on
     an older state is judged again. Raises `TheoryError` `ERR_CONFLICT`, `ERR_OUTPUT_PREFIX`.
@@ -35,6 +36,7 @@ def complete(state: PlanState, command: Complete) -> Decision:
     if attempt is None:
         return _late(state, command)
     entry = state.transitions[attempt.transition]
+    late = _overtaken(attempt, command)
     if attempt.ended is not None:
         command = _told(command)
     if command.outcome == "succeeded":
@@ -47,6 +49,7 @@ def complete(state: PlanState, command: Complete) -> Decision:
                 return Decision(stale=True)
     draft = Draft(state)
     about = _about(attempt)
+    draft.emit(*late)
     _produce(draft, about, attempt, command)
     if attempt.ended is None:
         draft.emit(_ended(about, command))
@@ -79,6 +82,13 @@ def orphan(state: PlanState, command: Orphan) -> Decision:
     return Decision((ev.ExecutionOrphaned(**_about(attempt), error=command.error),))
 
 
+def _overtaken(attempt: Attempting, command: Complete) -> tuple[ev.Event, ...]:
+    """Law: what an attempt brings after its end was told is recorded, and does not count."""
+    if attempt.ended is None or not command.envelope:
+        return ()
+    return (ev.ExecutionDuplicate(**_about(attempt), envelope=command.envelope),)
+
+
 def _told(command: Complete) -> Complete:
     """Law: an end that was told is final; whatever is reported after it only settles the hold."""
     lost = Fault(code="ERR_ORPHANED", message="it could not be confirmed stopped when it had to be")
@@ -104,9 +114,17 @@ def _about(attempt: Attempting) -> ev.About:
 
 
 def _late(state: PlanState, command: Complete) -> Decision:
-    for entry in state.transitions.values():
+    """Laws: a report that is repeated changes nothing, and nothing follows a plan's end."""
+    for name, entry in state.transitions.items():
         if entry.execution_id == command.execution_id:
-            return Decision()
+            if state.terminal or not command.envelope or command.envelope in entry.results:
+                return Decision()
+            about: ev.About = {
+                "execution_id": command.execution_id,
+                "transition": name,
+                "attempt": entry.admitted,
+            }
+            return Decision((ev.ExecutionDuplicate(**about, envelope=command.envelope),))
     message = "this attempt is not the newest of its transition, or was never admitted"
     raise TheoryError("ERR_CONFLICT", message, {"execution_id": command.execution_id})
 

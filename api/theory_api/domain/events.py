@@ -331,6 +331,13 @@ class ExecutionOrphaned(Attempt, frozen=True, kw_only=True):
     error: Fault
 
 
+class ExecutionDuplicate(Attempt, frozen=True, kw_only=True):
+    """A result came that does not count, since the attempt has ended with another one, or none."""
+
+    KIND = "execution.duplicate"
+    envelope: str
+
+
 class ArtifactProduced(Event, frozen=True, kw_only=True):
     """Artifacts came into the world: outputs of an attempt, or what a person attached."""
 

@@ -83,8 +83,10 @@ def _proposed(state: PlanState, event: ev.TransitionProposed) -> None:
 def _admitted(state: PlanState, event: ev.TransitionAdmitted) -> None:
     entry = state.transitions[event.transition]
     entry.status = "applying"
+    entry.admitted = event.attempt
     entry.execution_id = event.execution_id
     entry.write_prefix = event.write_prefix
+    entry.results = ()
     state.candidates.pop(event.transition, None)
     state.open[event.execution_id] = Attempting(
         execution_id=event.execution_id,
@@ -205,16 +207,28 @@ def _cancel_requested(state: PlanState, event: ev.PlanCancelRequested) -> None:
     state.cancel = (event.by, event.reason)
 
 
-def _ended(how: str) -> Callable[[PlanState, Any], None]:
-    def apply(state: PlanState, event: ev.Attempt) -> None:
+def _told(how: str) -> Callable[[PlanState, Any], None]:
+    def apply(
+        state: PlanState, event: ev.ExecutionSucceeded | ev.ExecutionFailed | ev.ExecutionCancelled
+    ) -> None:
         state.open[event.execution_id].ended = how
+        state.transitions[event.transition].results = (event.envelope,)
 
     return apply
 
 
 def _cancelled(state: PlanState, event: ev.ExecutionCancelled) -> None:
-    state.open[event.execution_id].ended = "cancelled"
+    _told("cancelled")(state, event)
     state.transitions[event.transition].excused += 1
+
+
+def _orphaned(state: PlanState, event: ev.ExecutionOrphaned) -> None:
+    state.open[event.execution_id].ended = "orphaned"
+
+
+def _duplicate(state: PlanState, event: ev.ExecutionDuplicate) -> None:
+    entry = state.transitions[event.transition]
+    entry.results = (*entry.results, event.envelope)
 
 
 _APPLY: Final[dict[type[ev.Event], Callable[[PlanState, Any], None]]] = {
@@ -242,9 +256,10 @@ _APPLY: Final[dict[type[ev.Event], Callable[[PlanState, Any], None]]] = {
     ev.BudgetToppedUp: _topped_up,
     ev.ExecutionStarted: _started,
     ev.ExecutionControlled: _controlled,
-    ev.ExecutionSucceeded: _ended("succeeded"),
-    ev.ExecutionFailed: _ended("failed"),
+    ev.ExecutionSucceeded: _told("succeeded"),
+    ev.ExecutionFailed: _told("failed"),
     ev.ExecutionCancelled: _cancelled,
-    ev.ExecutionOrphaned: _ended("orphaned"),
+    ev.ExecutionOrphaned: _orphaned,
+    ev.ExecutionDuplicate: _duplicate,
     ev.ArtifactProduced: _produced,
 }

@@ -43,8 +43,9 @@ _RUNS: Final = (
     "budget.voided",
     "budget.breached",
     "lease.released",
+    "execution.duplicate",
 )
-"""An attempt's way to its end, and what it cost."""
+"""An attempt's way to its end, what it cost, and what came too late."""
 
 _ENDS: Final = (
     "transition.succeeded",
@@ -87,6 +88,7 @@ TRANSITION: Final[Table] = {
     "absent": {"transition.proposed": "pending"},
     "pending": {
         "predicate.checked": "pending",
+        "execution.duplicate": "pending",
         "transition.admitted": "applying",
         "transition.refused": "refused",
         "transition.skipped": "skipped",
@@ -99,11 +101,11 @@ TRANSITION: Final[Table] = {
         "transition.cancelled": "cancelled",
         "transition.retried": "pending",
     },
-    "succeeded": {},
-    "failed": {},
-    "cancelled": {},
+    "succeeded": {"execution.duplicate": "succeeded"},
+    "failed": {"execution.duplicate": "failed"},
+    "cancelled": {"execution.duplicate": "cancelled"},
     "skipped": {},
-    "refused": {},
+    "refused": {"execution.duplicate": "refused"},
 }
 """A transition, and every event that names it."""
 
@@ -116,6 +118,7 @@ ATTEMPT: Final[Table] = {
         "transition.failed": "absent",
         "transition.cancelled": "absent",
         "transition.retried": "absent",
+        "execution.duplicate": "absent",
     },
     "admitted": {
         **_stay("admitted", ("lease.acquired", "budget.reserved")),
@@ -132,6 +135,7 @@ ATTEMPT: Final[Table] = {
     },
     "ended": {
         **_stay("ended", ("artifact.produced", "predicate.checked")),
+        "execution.duplicate": "ended",
         "budget.settled": "absent",
         "budget.voided": "absent",
     },
@@ -196,8 +200,9 @@ def _require_attempt(
         raise _impossible(kind, f"execution {ident[:64]} is {standing}")
     if ident != entry.execution_id and kind != "transition.admitted":
         raise _impossible(kind, f"execution {ident[:64]} is not the newest attempt")
-    if kind != "predicate.checked" and event.attempt not in {None, entry.attempt}:
-        raise _impossible(kind, f"attempt {event.attempt} is not attempt {entry.attempt}")
+    newest = entry.admitted if kind == "execution.duplicate" else entry.attempt
+    if kind != "predicate.checked" and event.attempt not in {None, newest}:
+        raise _impossible(kind, f"attempt {event.attempt} is not attempt {newest}")
     if attempt is not None and isinstance(event, ev.ExecutionControlled):
         _require_control(state, event, attempt)
     if attempt is None or not kind.startswith("budget."):

@@ -60,6 +60,8 @@ class TransitionState:
     """`pending`, `applying`, or a terminal status; "runnable" is computed, never stored."""
     attempt: int = 1
     """The attempt that runs or would run next."""
+    admitted: int = 0
+    """The newest attempt that was admitted, whose execution is `execution_id`; 0 before it."""
     unmet: int = 0
     """Dependencies that have not succeeded yet."""
     execution_id: str | None = None
@@ -71,6 +73,8 @@ class TransitionState:
     """How long the next attempt waits after the last one ended."""
     excused: int = 0
     """Attempts that certainly never started, or that their owner stopped to go away itself."""
+    results: tuple[str, ...] = ()
+    """Cids of the newest attempt's envelopes: the one that counts, and duplicates."""
     cost: dict[str, int] = field(default_factory=dict)
     """What its attempts were settled at."""
 

@@ -10,6 +10,7 @@ import structlog
 from theory_api.domain import commands as cmd
 from theory_api.domain.state import Attempting, PlanState
 from theory_api.scheduler.context import PASSING, Context
+from theory_api.scheduler.duplicates import record
 from theory_api.scheduler.evaluation import evaluate
 from theory_api.scheduler.execution import tell
 from theory_api.scheduler.outcome import Note
@@ -35,7 +36,7 @@ class Closing:
         self._proposing = Proposing(context)
 
     async def complete(self, plan: str, note: Note) -> None:
-        """Propose a completion until it is decided, then clean up behind the execution."""
+        """Propose a completion, a duplicate one too, until it is decided; then clean up."""
         context, settling = self._context, None
         conflict: TheoryError | None = None
         while True:
@@ -46,6 +47,7 @@ class Closing:
                     # Law: a note outlives its commit; a state ahead of the store may fall back.
                     if note.execution_id in (await self._writer.settled(plan)).open:
                         continue
+                    await record(self._writer, state, note)
                     break
                 if conflict is not None:
                     raise conflict

@@ -301,13 +301,11 @@ class Runner:
 
     def reap(self, plan: str, attempt: Attempting) -> None:
         """Go on stopping an execution that did not confirm its stop; its plan goes on meanwhile."""
-        work = partial(self._reaper.reap, plan, attempt)
-        self._spawn(self._writer.plans.trusting(plan, work))
+        self._spawn(self._writer.plans.trusting(plan, partial(self._reaper.reap, plan, attempt)))
 
     def delay(self, plan: str, transition: str, delay_ms: int) -> None:
         """Do not propose a transition before this much time has passed."""
-        until = self._context.clock.monotonic() + delay_ms / 1000
-        self._desk(plan).delayed[transition] = until
+        self._desk(plan).delayed[transition] = self._context.clock.monotonic() + delay_ms / 1000
 
     @property
     def running(self) -> frozenset[str]:

@@ -52,6 +52,9 @@ class Container:
     log: Path
     place: Path
     """Its folder for what is temporary; short, since sockets lie in it."""
+    held: bool = False
+    """Whether what ended stays away."""
+    keeping: asyncio.Task[None] | None = None
 
     def vaults(self) -> list[Path]:
         """Its folders in this machine's memory, which a true container takes with it."""
@@ -135,6 +138,19 @@ class ModalCloud:
         place = Path(tempfile.mkdtemp(prefix="thm-", dir="/tmp"))
         process = await self._process(ident, log, place)
         self.containers[ident] = Container(process, door, log, place)
+        self._keep(ident)
+
+    def _keep(self, ident: str) -> None:
+        """A container that ends by itself is replaced by a new one."""
+
+        async def keep(container: Container) -> None:
+            while not container.held:
+                await container.process.wait()
+                if not container.held:
+                    container.process = await self._process(ident, container.log, container.place)
+
+        container = self.containers[ident]
+        container.keeping = asyncio.create_task(keep(container))
 
     async def _process(self, ident: str, log: Path, place: Path) -> asyncio.subprocess.Process:
         function = self.functions[ident]
@@ -162,14 +178,19 @@ class ModalCloud:
     async def preempt(self, ident: str) -> None:
         """Kill a container; its function and its address stay."""
         container = self.containers[ident]
+        container.held = True
         with contextlib.suppress(ProcessLookupError):
             os.killpg(container.process.pid, signal.SIGKILL)
         await container.process.wait()
+        if container.keeping is not None:
+            await container.keeping
 
     async def again(self, ident: str) -> None:
         """Start a container anew behind the same address."""
         container = self.containers[ident]
         container.process = await self._process(ident, container.log, container.place)
+        container.held = False
+        self._keep(ident)
 
     async def end(self, ident: str) -> None:
         """End the container of a function and all that it started, and remove what it kept."""

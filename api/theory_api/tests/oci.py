@@ -67,3 +67,15 @@ def pushed(client: Any, image: str, place: str, tag: str = "pinned") -> str:  # 
         if "Digest" in line.get("aux", {}):
             found = str(line["aux"]["Digest"])
     return found
+
+
+def forget(client: Any, place: str) -> None:  # noqa: ANN401
+    """Have the engine forget a repository's names of its images."""
+    import docker  # noqa: PLC0415 - only these tests need it
+
+    for image in client.images.list(name=place):
+        for name in [*image.tags, *image.attrs["RepoDigests"]]:
+            if name.startswith(place):
+                with contextlib.suppress(docker.errors.ImageNotFound):
+                    # The last tag took its digests with it.
+                    client.images.remove(name)

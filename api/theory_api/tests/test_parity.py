@@ -1,9 +1,14 @@
-"""The same request through every transport: the same bytes, but for what the contract names."""
+"""The same request through every transport: what it does to a run is the same everywhere.
+
+What is left on disk and in the ledger is compared in `test_parity_on_disk`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -14,30 +19,6 @@ from theory_api.tests.transports import TRANSPORTS, Desk, short_folder
 from theory_core import TheoryError, canonicalize
 
 Params = Mapping[str, Any]
-
-SUCCESSES: Mapping[str, Params] = {
-    "one": {"do": "returned", "what": "pair"},
-    "many": {"do": "many", "count": 40},
-    "stream": {"do": "tokens", "count": 20},
-    "environment": {"do": "media_type", "mime": "text/plain; charset=utf-8"},
-}
-FAILURES: Mapping[str, tuple[Params, str]] = {
-    "inputs": ({"do": "refuse", "code": "ERR_INPUTS"}, "ERR_INPUTS"),
-    "provider": ({"do": "refuse", "code": "ERR_PROVIDER"}, "ERR_PROVIDER"),
-    "secret": ({"do": "tell_secret", "name": "OPENAI_API_KEY"}, "ERR_MISSING_SECRET"),
-    "crash": ({"do": "crash", "kind": "value"}, "ERR_INTERNAL"),
-    "memory": ({"do": "crash", "kind": "memory"}, "ERR_OOM"),
-    "exit": ({"do": "leave", "code": 3}, "ERR_INTERNAL"),
-    "signal": ({"do": "kill", "signal": 9}, "ERR_INTERNAL"),
-    "prefix": ({"do": "paths", "paths": ["elsewhere/a"]}, "ERR_OUTPUT_PREFIX"),
-    "duplicate": ({"do": "paths", "paths": ["outputs/a", "outputs/A"]}, "ERR_OUTPUT_DUPLICATE"),
-    "link": ({"do": "file", "kind": "symlink"}, "ERR_OUTPUT_PREFIX"),
-    "frame": ({"do": "bad_frame", "kind": "Shout", "content": {}}, "ERR_INTERNAL"),
-    "nothing": ({"do": "returned", "what": "none"}, "ERR_INTERNAL"),
-}
-STABLE = ("duration_ms", "timestamp_utc", "usage")
-"""Members of a receipt that may differ; `usage` is compared apart."""
-
 
 PLAIN = "process"
 """The transport that the others are compared with."""
@@ -69,52 +50,9 @@ async def plain() -> AsyncIterator[Desk]:
 
 
 def comparable(envelope: Mapping[str, Any]) -> bytes:
-    """The envelope without what may differ: the image's digest, the end of stderr."""
-    may_differ = {"image_digest", "stderr_tail"}
-    meta = {name: value for name, value in envelope["meta"].items() if name not in may_differ}
+    """The envelope without the end of stderr."""
+    meta = {name: value for name, value in envelope["meta"].items() if name != "stderr_tail"}
     return canonicalize({**envelope, "meta": meta})
-
-
-def stable(receipt: Mapping[str, Any]) -> bytes:
-    """The receipt's stable members."""
-    left_out = {*STABLE, "image_digest", "image_id"}
-    return canonicalize({name: value for name, value in receipt.items() if name not in left_out})
-
-
-def told(frames: list[Mapping[str, Any]]) -> list[bytes]:
-    """The numbered frames up to the result."""
-    return [canonicalize(frame) for frame in frames if frame["kind"] not in {"Ack", "RunResult"}]
-
-
-async def test_a_success_has_the_same_bytes_everywhere(desk: Desk, plain: Desk) -> None:
-    for name, params in SUCCESSES.items():
-        desk.frames.clear()
-        plain.frames.clear()
-        expected = await plain.run(params, name=name)
-        envelope = await desk.run(params, name=name, expected_oci=desk.digest)
-        assert envelope["status"] == "success", name
-        assert comparable(envelope) == comparable(expected), name
-        assert envelope["meta"].get("image_digest") == desk.digest
-        theirs, ours = await desk.objects(name), await plain.objects(name)
-        receipts = await desk.receipt(name), await plain.receipt(name)
-        del theirs["receipt.json"], ours["receipt.json"]
-        assert theirs == ours, name
-        assert stable(receipts[0]) == stable(receipts[1]), name
-        assert receipts[0]["usage"] == receipts[1]["usage"], name
-        assert told(desk.frames) == told(plain.frames), name
-        assert desk.kinds().count("RunResult") == 1, name
-        assert desk.frames[-1]["content"] == envelope, name
-
-
-async def test_a_failure_is_told_in_the_same_words_everywhere(desk: Desk, plain: Desk) -> None:
-    for name, (params, code) in FAILURES.items():
-        expected = await plain.run(params, name=name)
-        envelope = await desk.run(params, name=name)
-        assert envelope["error"]["code"] == code, name
-        assert comparable(envelope) == comparable(expected), name
-        assert "outputs.json" not in await desk.objects(name), name
-        if "receipt.json" in await plain.objects(name):
-            assert stable(await desk.receipt(name)) == stable(await plain.receipt(name)), name
 
 
 async def test_an_artifact_is_read_everywhere(desk: Desk, plain: Desk) -> None:
@@ -166,7 +104,12 @@ async def test_another_image_than_expected_runs_nothing(each: Desk) -> None:
 
 async def test_mock_gives_the_same_bytes_whatever_the_run_is_called(each: Desk) -> None:
     bodies: list[dict[str, bytes]] = []
-    for name, prefix in (("x1", None), ("q7.other", "/artifacts/outputs/elsewhere/q7.other/")):
+    seed = secrets.randbits(64)
+    print(f"seed {seed}")  # noqa: T201 - shown with what fails
+    draw = random.Random(seed)  # noqa: S311 - names, no secrets
+    for _ in range(2):
+        name = f"x{draw.getrandbits(128):032x}"
+        prefix = f"/artifacts/outputs/{draw.getrandbits(64):016x}/{name}/"
         await each.run({"do": "many", "count": 3}, name=name, prefix=prefix)
         found = await each.objects(name)
         bodies.append({path: body for path, body in found.items() if path.startswith("outputs/")})

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from theory_api.adapters.process.environment import Environments
 from theory_api.adapters.process.kin import RUN_DIR
+from theory_api.delivery.conformance.kit import examine
+from theory_api.delivery.conformance.sample import Sample
+from theory_api.delivery.conformance.talk import Target
 from theory_api.settings import read
-from theory_api.tests.transports import FIXTURES, REF
+from theory_api.tests import transports
+from theory_api.tests.transports import DIGEST, FIXTURES, PRINT, REF
 from theory_api.wiring.processors import served
 
 
@@ -37,3 +43,26 @@ async def test_what_a_served_processor_left_behind_ends_with_it(
     finally:
         left.kill()
         left.wait()
+
+
+async def listens(target: Target) -> bool:
+    try:
+        await target.health()
+    except httpx.TransportError:
+        return False
+    return True
+
+
+async def test_a_runtime_that_was_told_its_digest_says_it_where_it_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    sample = Sample(ref=REF, fingerprint=PRINT, params={"do": "returned", "what": "pair"})
+    cases = ["envelope.digest", "environment.image", "environment.pinned"]
+    with transports.short_folder() as folder:
+        async with transports.served(folder, "--image-digest", DIGEST) as endpoint:
+            target = Target(endpoint.url.replace("http", "ws") + "/run")
+            async with asyncio.timeout(60):
+                while not await listens(target):  # noqa: ASYNC110 - it tells nobody
+                    await asyncio.sleep(0.05)
+            report = await examine(target, sample, folder=tmp_path, only=cases)
+    assert report.of("passed") == cases

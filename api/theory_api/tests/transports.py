@@ -8,13 +8,14 @@ import functools
 import os
 import platform
 import shutil
+import signal
 import socket
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from theory_api.adapters.run_v1.uploads import Gate, TcpUploads
 from theory_api.domain.deployment import Deployment, app_name
 from theory_api.ports.adapter import Adapter
 from theory_api.ports.intake import InputArtifact
-from theory_api.tests.engine import LEAN, connected, image
+from theory_api.tests.engine import LEAN, connected, image, repository_of
 from theory_api.tests.modal_cloud import ModalCloud, modal_cloud
 from theory_core import canonicalize, digest, loads_strict
 
@@ -191,24 +192,35 @@ class Fixed:
 
 
 @contextlib.asynccontextmanager
-async def served(folder: Path, *more: str) -> AsyncIterator[Endpoint]:
+async def served(
+    folder: Path, *more: str, ref: str = REF, root: Path = FIXTURES
+) -> AsyncIterator[Endpoint]:
     """The processor's server, started by somebody, on a port of loopback."""
     (port,) = free_ports(1)
     held, lifeline = os.pipe()
-    main = FIXTURES / REF.replace("@", "/") / "main.py"
+    main = root / ref.replace("@", "/") / "main.py"
     command = [sys.executable, str(main), "--serve", str(folder), "--lifeline", str(held)]
-    process = await asyncio.create_subprocess_exec(
-        *(*command, "--listen", f"127.0.0.1:{port}", *more),
-        pass_fds=(held,),
-        cwd=folder,
-        env=ELSEWHERE,
-    )
-    os.close(held)
+
+    async def keep() -> None:
+        """A server that was killed is started again; one that ended was told to."""
+        code: int | None = None
+        while code != 0:
+            process = await asyncio.create_subprocess_exec(
+                *(*command, "--listen", f"127.0.0.1:{port}", *more),
+                pass_fds=(held,),
+                cwd=folder,
+                env=ELSEWHERE,
+            )
+            code = await process.wait()
+            assert code in {0, -signal.SIGKILL}
+
+    keeping = asyncio.create_task(keep())
     try:
         yield Endpoint.at(f"http://127.0.0.1:{port}")
     finally:
         os.close(lifeline)
-        await asyncio.wait_for(process.wait(), 15)
+        await asyncio.wait_for(keeping, 15)
+        os.close(held)
 
 
 @contextlib.asynccontextmanager
@@ -235,7 +247,7 @@ async def over_local(home: Path) -> AsyncIterator[Desk]:
     """A container of this machine's engine, made from its source."""
     client = connected()
     try:
-        await asyncio.to_thread(_built, client)
+        await asyncio.to_thread(built, client)
         artifacts = MemoryArtifacts()
         intakes = MemoryIntakes(artifacts)
         adapter = adapter_of(home, intakes, {})
@@ -248,11 +260,12 @@ async def over_local(home: Path) -> AsyncIterator[Desk]:
 
 
 @functools.cache
-def _built(client: Any) -> None:  # noqa: ANN401 - the SDK's client
+def built(client: Any) -> str:  # noqa: ANN401 - the SDK's client
+    """Id of the image of the fixture processor."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made) / "1"
         shutil.copytree(FIXTURES / REF.replace("@", "/"), folder)
-        image(client, REF, folder, lock=LEAN)
+        return image(client, REF, folder, lock=LEAN)
 
 
 def deeds(layout_ports: Sequence[int], **changes: object) -> tuple[Deployment, Layout]:
@@ -297,10 +310,14 @@ def modal_settings(cloud: ModalCloud) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def deployed(folder: Path) -> AsyncIterator[ModalCloud]:
-    """A cloud to which the fixture processor was deployed."""
+async def deployed(
+    folder: Path, *, digest: str = DIGEST, ref: str = REF, root: Path = FIXTURES
+) -> AsyncIterator[ModalCloud]:
+    """A cloud to which a processor of the tests was deployed, in the image of a digest."""
     async with modal_cloud(folder) as cloud:
-        deployment, layout = deeds(free_ports(2))
+        pinned = {"image": f"{repository_of(ref)}@{digest}", "image_digest": digest}
+        deployment, layout = deeds(free_ports(2), ref=ref, app=app_name(ref), **pinned)
+        layout = replace(layout, root=str(root))
         cloud.images.add(deployment.image)
         cloud.secrets["dev", "theory-openai-api-key"] = {"OPENAI_API_KEY": "canary-1234567890"}
         with modal_settings(cloud):

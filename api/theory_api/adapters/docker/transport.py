@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
@@ -31,9 +31,6 @@ from theory_api.ports.registry import Snapshots
 from theory_core import TheoryError
 
 log = structlog.get_logger(__name__)
-
-_KILLED: Final = frozenset({137, 143})
-"""Exit codes of a container that somebody else stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +204,7 @@ class LocalWsAdapter:
             raise coded("ERR_TIMEOUT", "adapter") from error
         except TheoryError as error:
             live.tail = await container.tail(live.hidden)
-            raise await self._explained(container, error) from error
+            raise await self._explained(live, container, error) from error
         finally:
             container.finish()
             live.closing = asyncio.create_task(gateway.close())
@@ -232,8 +229,11 @@ class LocalWsAdapter:
         live.told = envelope.get("error", {}).get("code") != "ERR_ORPHANED"
         return envelope
 
-    async def _explained(self, container: Container, error: TheoryError) -> TheoryError:
-        """Why a container ended, where that is what went wrong."""
+    async def _explained(self, live: Live, container: Container, error: TheoryError) -> TheoryError:
+        """Why a container ended, where that is what went wrong.
+
+        One that is gone altogether was taken away by a successor.
+        """
         if error.code not in {"ERR_WS_CLOSE", "ERR_WS_TIMEOUT", "ERR_HEALTH"}:
             return error
         state = await container.state()
@@ -241,9 +241,9 @@ class LocalWsAdapter:
             return error
         if state.out_of_memory:
             return coded("ERR_OOM")
-        if error.code == "ERR_HEALTH" or state.code in _KILLED:
+        if error.code == "ERR_HEALTH":
             return error
-        return coded("ERR_INTERNAL", f"runtime ended with {state.code}")
+        return calling.died(live.name, state.code)
 
     def _secrets(self, payload: Mapping[str, Any]) -> dict[str, str]:
         """Law: no secret is looked up but in mode real, and none that was not declared."""

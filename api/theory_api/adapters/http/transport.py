@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 import httpx
@@ -10,7 +10,8 @@ import structlog
 
 from theory_api.adapters.http.events import Told, events
 from theory_api.adapters.run_v1.calling import coded
-from theory_api.adapters.run_v1.remote import Call, Speech
+from theory_api.adapters.run_v1.inflow import Inflow
+from theory_api.adapters.run_v1.remote import DIGEST_HEADER, Call, Speech
 from theory_core import (
     ERROR_CODES,
     LIMITS,
@@ -53,6 +54,7 @@ class _Exchange:
         self._call = call
         self._fault = fault
         self._frames = RunProtocol("client")
+        self._inflow = Inflow()
 
     async def run(self) -> Mapping[str, Any]:
         call = self._call
@@ -95,13 +97,21 @@ class _Exchange:
 
     async def _listen(self, answer: httpx.Response) -> Mapping[str, Any]:
         self._frames.send("RunOpen", {"role": "client", **self._opening()})
-        await self._hear(encode_frame("Ack", self._greeting(), seq=0))
-        async for told in events(answer.aiter_raw()):
+        # Judged like a frame that came: what it says of an image is the server's word.
+        await self._hear(canonicalize({"kind": "Ack", "seq": 0, "content": self._greeting(answer)}))
+        async for told in events(self._pieces(answer)):
+            await self._inflow.took(0)
             if told.name == "progress":
                 await self._hear(told.data)
             elif told.name == "done":
                 return await self._settle(told)
         raise coded(self._fault, "the stream ended without a result")
+
+    async def _pieces(self, answer: httpx.Response) -> AsyncIterator[bytes]:
+        """What comes, as fast as it may; what is no event at all counts like one."""
+        async for piece in answer.aiter_raw():
+            await self._inflow.took(len(piece))
+            yield piece
 
     async def _settle(self, told: Told) -> Mapping[str, Any]:
         """The envelope, if it is the answer to this request; watchers get it as a frame."""
@@ -128,8 +138,11 @@ class _Exchange:
     def _opening(self) -> dict[str, Any]:
         return {"execution_id": self._call.execution_id, "payload": dict(self._call.request)}
 
-    def _greeting(self) -> dict[str, Any]:
-        return {"execution_id": self._call.execution_id, "state": "running"}
+    def _greeting(self, answer: httpx.Response) -> dict[str, Any]:
+        """What a greeting would say: legacy HTTP says the image in a header."""
+        greeting = {"execution_id": self._call.execution_id, "state": "running"}
+        image = answer.headers.get(DIGEST_HEADER)
+        return greeting if image is None else {**greeting, "image_digest": image}
 
 
 async def _stated(answer: httpx.Response) -> str | None:

@@ -135,14 +135,15 @@ def _function(
 def server(command: tuple[str, ...], secrets: tuple[str, ...]) -> Callable[[], None]:
     """What runs inside of the container: it is sent there as it is, and knows nothing of us.
 
-    Law: a secret reaches the server as a file of a private folder in memory, never by an
-    environment.
+    Laws: a secret reaches the server as a file of a private folder in memory, never by an
+    environment; a container whose server ended ends too, so that the next request gets a new one.
     """
 
     def serve() -> None:
         import os  # noqa: PLC0415 - what is sent takes no module along
         import subprocess  # noqa: PLC0415 - as above
         import tempfile  # noqa: PLC0415 - as above
+        import threading  # noqa: PLC0415 - as above
         from pathlib import Path  # noqa: PLC0415 - as above
 
         folder = tempfile.mkdtemp(prefix="theory-")
@@ -168,11 +169,16 @@ def server(command: tuple[str, ...], secrets: tuple[str, ...]) -> Callable[[], N
         }
         # Never closed here: its end is the end of this container's own process.
         lifeline, _ = os.pipe()
-        subprocess.Popen(  # noqa: S603 - the processor of this image
+        process = subprocess.Popen(  # noqa: S603 - the processor of this image
             [*command, "--serve", folder, "--lifeline", str(lifeline)],
             pass_fds=(lifeline,),
             cwd=folder,
             env=environment,
         )
+
+        def follow() -> None:
+            os._exit(process.wait() & 0xFF)
+
+        threading.Thread(target=follow, daemon=True).start()
 
     return serve

@@ -226,8 +226,9 @@ class ProcessWsAdapter:
             if not supervisor.exited.done() or error.code not in {"ERR_WS_CLOSE", "ERR_WS_TIMEOUT"}:
                 raise
             out_of_memory = supervisor.code == SIGKILLED and _oom_kills() > ooms
-            told = "ERR_OOM" if out_of_memory else "ERR_INTERNAL"
-            raise coded(told, f"runtime ended with {supervisor.code}") from error
+            if out_of_memory:
+                raise coded("ERR_OOM") from error
+            raise calling.died(name, supervisor.code) from error
 
     async def _end(self, live: _Live, gateway: GatewayServer) -> None:
         """End the child and everything that may be left of it, then its door."""

@@ -7,7 +7,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import structlog
+
 from theory_core import ERROR_CODES, LIMITS, TheoryError, error_envelope, loads_strict
+
+log = structlog.get_logger(__name__)
 
 ASK_S: Final = 0.05
 """Between two questions whether an execution may start."""
@@ -72,6 +76,15 @@ def coded(code: str, reason: str = "") -> TheoryError:
     """A fault in the catalogue's words, with a reason of ours behind them."""
     summary = ERROR_CODES[code].summary
     return TheoryError(code, f"{summary}: {reason}" if reason else summary)
+
+
+def died(execution_id: str, code: int | None = None) -> TheoryError:
+    """The fault of a run whose runtime ended before it told a result, though nobody ended it.
+
+    Law: it is in the same words whatever the transport; an exit code goes to the log.
+    """
+    log.warning("run.runtime.died", execution_id=execution_id, exit_code=code)
+    return coded("ERR_INTERNAL", "runtime ended")
 
 
 def failed(payload: Mapping[str, Any], error: TheoryError, tail: str = "") -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from websockets.exceptions import (
 )
 from websockets.typing import Subprotocol
 
+from theory_api.adapters.run_v1.inflow import Inflow
 from theory_api.ports.adapter import FrameSink
 from theory_core import (
     ERROR_CODES,
@@ -39,6 +40,8 @@ _UNREAD: Final = 16
 _PING_S: Final = 20.0
 _OPEN_S: Final = 10.0
 _CLOSE_S: Final = 2.0
+_MORE_S: Final = 0.2
+"""How long a server that told its result has to close the link (spec: run.v1)."""
 _DISORDERED: Final = 1002
 _INVALID: Final = 1008
 _FULL: Final = 1013
@@ -154,6 +157,7 @@ class RunClient:
     def __init__(self, dial: Dial, execution_id: str, *, started: bool = False) -> None:
         self._dial = dial
         self._execution_id = execution_id
+        self._inflow = Inflow()
         self._seen = 0
         self._asked = started
         self._known = started
@@ -222,7 +226,7 @@ class RunClient:
             await connection.send(protocol.send("RunOpen", opening), text=True)
             log.info("ws.run.start", **self._labels)
             while True:
-                frame = await _receive(connection, protocol)
+                frame = await _receive(connection, protocol, self._inflow)
                 self._known = True
                 self._seen = protocol.next_seq - 1
                 if on_frame is not None:
@@ -230,13 +234,34 @@ class RunClient:
                 if frame["kind"] == "RunResult":
                     log.info("ws.run.settle", status=frame["content"]["status"], **self._labels)
                     envelope: Mapping[str, Any] = frame["content"]
+                    await self._last(connection, protocol)
                     return envelope
 
+    async def _last(self, connection: ClientConnection, protocol: RunProtocol) -> None:
+        """Hear out a server that told its result.
 
-async def _receive(connection: ClientConnection, protocol: RunProtocol) -> dict[str, Any]:
+        Law: what follows a result ends the link with its close code, is logged once and changes
+        nothing.
+        """
+        try:
+            async with asyncio.timeout(_MORE_S):
+                await _receive(connection, protocol)
+        except TheoryError as error:
+            close = error.detail.get("close")
+            log.warning("ws.run.beyond", code=error.code, close=close, **self._labels)
+        except (TimeoutError, ConnectionClosed):
+            return
+
+
+async def _receive(
+    connection: ClientConnection, protocol: RunProtocol, inflow: Inflow | None = None
+) -> dict[str, Any]:
     """The next frame; one that breaks the rules ends the connection with its close code."""
     try:
-        return protocol.receive(await _text(connection))
+        text = await _text(connection)
+        if inflow is not None:
+            await inflow.took(len(text))
+        return protocol.receive(text)
     except TheoryError as error:
         close = error.detail.get("close")
         if isinstance(close, int):

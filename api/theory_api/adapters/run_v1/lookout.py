@@ -7,12 +7,16 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+import structlog
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from theory_api.adapters.run_v1.calling import coded
 from theory_api.adapters.run_v1.endpoint import Endpoint
-from theory_core import RunProtocol
+from theory_api.adapters.run_v1.inflow import Inflow
+from theory_core import RunProtocol, TheoryError
+
+log = structlog.get_logger(__name__)
 
 UNKNOWN: Final = "unknown"
 """State of a run that its server knows nothing of."""
@@ -22,6 +26,7 @@ LOOK_S: Final = 15.0
 BACKLOG_S: Final = 60.0
 """For the frames that a server kept, beside the time that its run takes to end."""
 
+_LOOKS_S: Final = 0.5
 _NO_SUCH_RUN: Final = 1008
 
 
@@ -46,6 +51,27 @@ async def look(endpoint: Endpoint, execution_id: str, *, within_s: float = LOOK_
         raise coded("ERR_WS_TIMEOUT", "look") from error
 
 
+async def lost(
+    endpoint: Endpoint, execution_id: str, *, within_s: float, halt: asyncio.Event
+) -> bool:
+    """Whether a server that had a run knows nothing of it now: the runtime behind it died.
+
+    One that does not answer is asked again, until it does, its time is up, or `halt` is set; with
+    no time at all nobody is asked.
+    """
+    until = asyncio.get_running_loop().time() + within_s
+    while within_s and not halt.is_set():
+        try:
+            patience_s = min(LOOK_S, within_s)
+            return await look(endpoint, execution_id, within_s=patience_s) == UNKNOWN
+        except TheoryError as error:
+            if asyncio.get_running_loop().time() > until:
+                log.warning("run.unseen", execution_id=execution_id, code=error.code)
+                return False
+        await asyncio.sleep(_LOOKS_S)
+    return False
+
+
 async def stop(endpoint: Endpoint, execution_id: str, *, within_s: float, seen: int = 0) -> bool:
     """Cancel a run; True once its server told the result, or knows of no such run.
 
@@ -56,7 +82,7 @@ async def stop(endpoint: Endpoint, execution_id: str, *, within_s: float, seen: 
     asked.
     """
     opening = {"resume_from": seen} if seen else {}
-    loop = asyncio.get_running_loop()
+    loop, inflow = asyncio.get_running_loop(), Inflow()
     latest = loop.time() + within_s + BACKLOG_S
     try:
         async with (
@@ -68,7 +94,9 @@ async def stop(endpoint: Endpoint, execution_id: str, *, within_s: float, seen: 
             with contextlib.suppress(ConnectionClosed):
                 await connection.send(protocol.send("Control", {"op": "cancel"}), text=True)
             while frame["kind"] != "RunResult":
-                frame = protocol.receive(await connection.recv())
+                text = await connection.recv()
+                await inflow.took(len(text))
+                frame = protocol.receive(text)
                 silence.reschedule(min(loop.time() + within_s, latest))
             code = frame["content"].get("error", {}).get("code")
             return bool(code != "ERR_ORPHANED")

@@ -19,7 +19,7 @@ from theory_api.adapters.run_v1.client import RunClient
 from theory_api.adapters.run_v1.doors import Door
 from theory_api.adapters.run_v1.endpoint import Endpoint, Endpoints
 from theory_api.adapters.run_v1.health import HealthPace, await_healthy
-from theory_api.adapters.run_v1.lookout import OVER, look, stop
+from theory_api.adapters.run_v1.lookout import OVER, look, lost, stop
 from theory_api.adapters.run_v1.marks import Marks
 from theory_api.adapters.run_v1.uploads import Uploads
 from theory_api.ports.adapter import FrameSink, Measurement, Standing, SteeringOp
@@ -29,6 +29,10 @@ log = structlog.get_logger(__name__)
 
 DIGEST_HEADER: Final = "Theory-Image-Digest"
 _THOUSAND: Final = 1000
+_BROKEN: Final = frozenset(
+    {"ERR_WS_CLOSE", "ERR_WS_TIMEOUT", "ERR_ADAPTER_INVOCATION", "ERR_MODAL_INVOCATION"}
+)
+"""Codes of an exchange that was cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class RemotePace:
     """For a `Control` to be delivered, over a way that may be long."""
     stop_s: float = 12.0
     """For a run to be stopped and its result told: the runtime's grace, and two ways."""
+    confirm_s: float = 30.0
+    """For a server that was cut off in a run to say what became of it."""
 
 
 @dataclass(slots=True)
@@ -75,6 +81,8 @@ class _Live:
     door: Door | None = None
     allowance: Allowance | None = None
     """Its time, once its server may have been told of it."""
+    begun: bool = False
+    """Whether the server said that it has it."""
     halt: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once it is to be stopped."""
     gone: bool = True
@@ -87,6 +95,7 @@ class _Live:
         """Hand frames on, and note their numbers."""
 
         async def note(frame: Mapping[str, Any]) -> None:
+            self.begun = True
             self.seen = max(self.seen, frame["seq"])
             if sink is not None:
                 await sink(frame)
@@ -232,6 +241,11 @@ class RemoteAdapter:
                 return envelope
         except TimeoutError as error:
             raise coded("ERR_TIMEOUT", "adapter") from error
+        except TheoryError as error:
+            within_s = self._pace.confirm_s if live.begun and error.code in _BROKEN else 0
+            if await lost(call.endpoint, call.execution_id, within_s=within_s, halt=live.halt):
+                raise calling.died(call.execution_id) from error
+            raise
         finally:
             live.gone = told or await asyncio.shield(self._stopped(call, live))
 

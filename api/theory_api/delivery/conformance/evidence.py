@@ -25,6 +25,7 @@ _AT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\
 _DIMENSIONS: Final = frozenset(
     {"usd_micro", "cpu_ms", "gpu_ms", "io_bytes", "co2_mg", "tokens", "latency_ms"}
 )
+_DIGEST_HEADER: Final = "Theory-Image-Digest"
 _NO_IMAGE: Final = "sha256:" + "0" * 64
 
 
@@ -128,6 +129,26 @@ async def _image(bench: Bench) -> Finding:
     return verdict(None if ran.heard.code == "ERR_REGISTRY_MISMATCH" else ran.heard.told, _MISMATCH)
 
 
+async def _pinned(bench: Bench) -> Finding:
+    image = (await bench.target.health()).headers.get(_DIGEST_HEADER)
+    # What is in no image can be asked for none, and names none anywhere.
+    asked = {} if image is None else {"expected_oci": image}
+    ran = await bench.run(bench.order(**asked))
+    if ran.heard.result.get("status") != "success":
+        return failed(f"asked for {image}, which it names: {ran.heard.told}")
+    acks = (item for item in ran.heard.frames if item.get("kind") == "Ack")
+    told = {
+        "Ack": next(acks, {}).get("content"),
+        "the envelope": ran.heard.result.get("meta"),
+        "the receipt": receipt(ran),
+    }
+    for place, fields in told.items():
+        found = fields.get("image_digest") if isinstance(fields, dict) else None
+        if found != image:
+            return failed(f"{place} says {found}, /healthz {image}")
+    return passed(f"{image} in {', '.join(told)}")
+
+
 _MISMATCH: Final = "ERR_REGISTRY_MISMATCH"
 
 
@@ -171,6 +192,7 @@ def _all() -> Iterator[Case]:
     yield Case("errors.receipt", "§8.2", "a failure has its receipt too", _error_receipt)
     yield Case("environment.platform", "§7", "another architecture than declared", _platform)
     yield Case("environment.image", "§12", "another image digest than expected", _image)
+    yield Case("environment.pinned", "EN-12", "one image digest, or none, in all it says", _pinned)
     yield Case("mode.real", "§11.2", "real asks for its secrets, or needs none", _real)
 
 

@@ -220,7 +220,7 @@ def _all() -> Iterator[Case]:
     yield Case("envelope.canonical", "EN-13", "the envelope is canonical JSON", _canonical)
     yield Case("envelope.valid", "§7", "the envelope answers the request, and is closed", _valid)
     yield Case("envelope.fingerprint", "EN-4", "meta has the fingerprint asked for", _fingerprint)
-    yield Case("envelope.digest", "EN-12", "an image digest is there if asked for", _no_digest)
+    yield Case("envelope.digest", "EN-12", "no image digest unless one was asked for", _no_digest)
     yield Case("outputs.prefix", "EN-8", "outputs lie below the prefix's outputs/", _inside)
     yield Case("outputs.sorted", "EN-11", "outputs are sorted by path", _sorted)
     yield Case("outputs.delivered", "§8.1", "each output arrived as it is stated", _delivered)

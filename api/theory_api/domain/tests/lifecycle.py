@@ -179,7 +179,7 @@ COMMANDS: Mapping[str, Asking] = {
 
 _ADMITTED = "transition.admitted lease.acquired budget.reserved execution.started"
 _SETTLED = "execution.succeeded budget.settled lease.released transition.succeeded"
-_LATE = "budget.settled lease.released transition.retried"
+_LATE = "execution.duplicate budget.settled lease.released transition.retried"
 _REFUSED = "transition.refused transition.skipped"
 _STOPPED = "plan.cancel_requested transition.cancelled transition.cancelled plan.cancelled"
 _REQUESTED = "plan.cancel_requested transition.cancelled"

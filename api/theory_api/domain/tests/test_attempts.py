@@ -8,9 +8,11 @@ from theory_api.domain import commands as cmd
 from theory_api.domain import events as ev
 from theory_api.domain.decision import Delay
 from theory_api.domain.runnable import why
-from theory_api.domain.tests.book import BROKE, PLAN, Book, output, policy, proposal
+from theory_api.domain.tests.book import BROKE, CID, PLAN, Book, output, policy, proposal
 from theory_api.domain.values import Fault
 from theory_core import TheoryError
+
+OTHER = "b3:" + "8" * 64
 
 
 def test_whoever_depends_on_what_failed_is_skipped_however_far_away() -> None:
@@ -93,12 +95,67 @@ def test_attempts_end_where_a_ledger_cannot_name_the_next() -> None:
 
 
 @pytest.mark.scenario(68)
-def test_a_second_report_of_an_attempt_changes_nothing() -> None:
+def test_the_same_report_of_an_attempt_changes_nothing() -> None:
     book = Book(proposal("a"))
     ident = book.admit("a")
     book.finish(ident, used={"usd_micro": 3})
     assert book.finish(ident, "failed").events == ()
     assert book.state.spent == {"usd_micro": 3}
+
+
+@pytest.mark.scenario(19)
+@pytest.mark.parametrize("how", ["succeeded", "failed", "cancelled", "void", "orphaned"])
+def test_a_second_result_is_recorded_once_and_settles_nothing(how: str) -> None:
+    book = Book(proposal("a"), proposal("b", "a"))
+    ident = book.admit("a")
+    book.finish(ident, how, used={"usd_micro": 3}, envelope="" if how == "orphaned" else CID)
+    spent, status = dict(book.state.spent), book.status("a")
+    for other in (OTHER, "b3:" + "9" * 64):
+        (duplicate,) = book.finish(ident, envelope=other).events
+        assert duplicate == ev.ExecutionDuplicate(
+            execution_id=ident, transition="a", attempt=1, envelope=other
+        )
+        assert book.finish(ident, envelope=other).events == ()
+    assert (book.state.spent, book.status("a")) == (spent, status)
+    following = [name for name in ("a", "b") if book.status(name) == "pending"]
+    assert book.admit(following[0])
+
+
+@pytest.mark.scenario(19)
+def test_a_result_of_what_was_told_to_be_lost_is_recorded_with_its_settle() -> None:
+    book = Book(proposal("a"))
+    ident = book.admit("a")
+    book.do(cmd.Orphan(plan=PLAN, execution_id=ident, error=BROKE))
+    kinds = [event.KIND for event in book.finish(ident).events]
+    assert kinds[:2] == ["execution.duplicate", "budget.settled"]
+    assert book.finish(ident).events == ()
+
+
+@pytest.mark.scenario(19)
+@pytest.mark.parametrize("how", ["cancelled", "refused"])
+def test_a_second_result_bears_its_own_number_when_the_next_attempt_was_given_up(how: str) -> None:
+    book = Book(proposal("a"), proposal("b"))
+    other, ident = book.admit("b"), book.admit("a")
+    book.finish(ident, "failed")
+    if how == "cancelled":
+        book.do(cmd.CancelPlan(plan=PLAN, by="me", reason="enough"))
+    else:
+        book.do(cmd.Refuse(plan=PLAN, transition="a", attempt=2, error=BROKE))
+    assert (book.status("a"), book.status("b")) == (how, "applying")
+    (duplicate,) = book.finish(ident, envelope=OTHER).events
+    assert duplicate == ev.ExecutionDuplicate(
+        execution_id=ident, transition="a", attempt=1, envelope=OTHER
+    )
+    assert book.finish(other).events
+
+
+@pytest.mark.scenario(19)
+def test_nothing_is_recorded_after_the_end_of_a_plan() -> None:
+    book = Book(proposal("a"))
+    ident = book.admit("a")
+    book.finish(ident)
+    book.conclude()
+    assert book.finish(ident, "failed", envelope=OTHER).events == ()
 
 
 @pytest.mark.scenario(68)
@@ -168,6 +225,7 @@ def test_a_success_that_is_told_after_the_end_settles_the_hold_and_nothing_else(
     written = (output(f"/artifacts/outputs/demo-echo-v1/{ident}/outputs/x"),)
     late = book.finish(ident, "succeeded", used={"usd_micro": 4}, outputs=written)
     assert [event.KIND for event in late.events] == [
+        "execution.duplicate",
         "budget.settled",
         "lease.released",
         "transition.retried",

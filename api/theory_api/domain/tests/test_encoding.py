@@ -87,6 +87,6 @@ def test_the_same_events_make_the_state_that_stored_folds_hold() -> None:
     book.finish(ident, used={"usd_micro": 11}, outputs=(output(path),))
     book.do(command(book, "topup", "a", "", {"usd_micro": 5}))
     assert digest(b"".join(frames(book.state))) == (
-        "b3:32f1f6e102014892b6ecf9c0aed2f712c5bb132f9522f664fe02a77325a596b8"
+        "b3:e33ceb016fd60047069ce57d0e46f133728be0c0317312776fe38045c8a4fae3"
     )
     assert layout().startswith("b3:")

@@ -160,8 +160,9 @@ def after(position: str, event: ev.Event) -> str | None:
     if event.KIND not in PLAN[made().status] or event.KIND not in TRANSITION[status]:
         return None
     if getattr(event, "execution_id", None) is None or event.KIND in ATTEMPT[standing]:
-        # What is waiting has no attempt that could be told to have ended.
-        unstarted = position == "pending" and isinstance(event, ev.TransitionCancelled)
+        # What never began has no attempt that could be told to have ended.
+        ends = ev.TransitionCancelled | ev.ExecutionDuplicate
+        unstarted = position in {"pending", "refused", "cancelled"} and isinstance(event, ends)
         return None if unstarted else TRANSITION[status][event.KIND]
     return None
 
@@ -196,7 +197,8 @@ def test_every_status_and_stage_has_its_place_in_the_tables() -> None:
     for table in (PLAN, TRANSITION, ATTEMPT):
         assert {status for row in table.values() for status in row.values()} <= set(table)
     assert {status for status, row in PLAN.items() if not row} == TERMINAL_PLAN
-    assert {status for status, row in TRANSITION.items() if not row} == TERMINAL_TRANSITION
+    final = {status for status, row in TRANSITION.items() if row.keys() <= {"execution.duplicate"}}
+    assert final == TERMINAL_TRANSITION
 
 
 @pytest.mark.parametrize("kind", sorted(EVENT_TYPES))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from theory_api.adapters.memory.truth import MemoryTruth
@@ -511,3 +512,32 @@ async def house_step(house: House) -> None:
         await asyncio.sleep(0)
     if not house.engine._writer or not house.engine._writer._inbox:
         house.clock.skip()
+
+
+@pytest.mark.scenario(19)
+async def test_a_second_result_of_a_settled_attempt_is_in_the_ledger_once() -> None:
+    async with House() as house:
+        house.processors.behaviours["long"] = [forever]
+        notes, save = list[bytes](), house.disk.scratch.save
+
+        async def saving(execution_id: str, outcome: bytes) -> None:
+            notes.append(outcome)
+            await save(execution_id, outcome)
+
+        house.disk.scratch.save = saving  # type: ignore[method-assign]
+        plan = await house.apply({"a": step(), "b": step("long", depends_on=["a"])})
+        while len(house.processors.runs) < 2:
+            await settle()
+        runner = house.engine._runner
+        assert runner is not None
+        first = decode(notes[0])
+        second = msgspec.structs.replace(first, envelope="b3:" + "8" * 64)
+        before = await house.kinds(plan)
+        for note in (first, second, first, second):
+            await runner.closing.complete(plan, note)
+        assert await house.kinds(plan) == [*before, "execution.duplicate"]
+        await house.plans.cancel(plan, by="me", reason="enough")
+        assert await house.ended(plan) == "cancelled"
+        third = msgspec.structs.replace(first, envelope="b3:" + "9" * 64)
+        await runner.closing.complete(plan, third)
+        assert (await house.kinds(plan)).count("execution.duplicate") == 1

@@ -96,6 +96,7 @@ async def test_two_host_headers_or_none_are_403() -> None:
     assert (await enter(KEY))[1][0]["status"] == 403
 
 
+@pytest.mark.scenario(91)
 @pytest.mark.parametrize(
     "origin", [b"http://evil.example", b"null", b"http://127.0.0.1:9999", b"x"]
 )

@@ -281,6 +281,7 @@ async def test_a_refused_stream_is_a_problem_before_the_handshake(
     assert cast("Any", loads_strict(bytes(response.body or b"")))["code"] == code
 
 
+@pytest.mark.scenario(91)
 async def test_no_key_or_a_foreign_origin_opens_no_stream(serving: Serving, ledger: Ledger) -> None:
     ledger.add()
     async with serving(doors(ledger)) as at:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import contextlib
+import zlib
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -14,6 +16,7 @@ from websockets.typing import Subprotocol
 
 from theory_api.adapters.memory.streams import MemoryStreams
 from theory_api.web import watch
+from theory_api.web.events import TOO_SLOW
 from theory_api.web.tests.test_live import KEY, Ledger, Serving, doors, serving
 from theory_core import RUN_SUBPROTOCOL, TheoryError, encode_frame, error_envelope, loads_strict
 
@@ -34,9 +37,9 @@ class Runs:
         self.streams = MemoryStreams(folder)
         self.streams.open(NAME)
 
-    def tokens(self, first: int, last: int) -> None:
+    def tokens(self, first: int, last: int, *, pad: str = "") -> None:
         for number in range(first, last + 1):
-            frame = {"kind": "Token", "seq": number, "content": {"text": f"{number} "}}
+            frame = {"kind": "Token", "seq": number, "content": {"text": f"{number} {pad}"}}
             self.streams.publish(NAME, frame)
 
     def end(self) -> None:
@@ -53,8 +56,10 @@ class Runs:
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path)
+def runs(tmp_path: Path) -> Iterator[Runs]:
+    made = Runs(tmp_path)
+    yield made
+    made.streams.drop(NAME)
 
 
 def opening(role: str = "observer", name: str = NAME, **more: int) -> str:
@@ -70,6 +75,16 @@ async def heard(socket: ClientConnection) -> tuple[list[dict[str, Any]], int]:
             frames.append(loads_strict(await socket.recv()))
     except ConnectionClosed as closed:
         return frames, closed.rcvd.code if closed.rcvd else 1006
+
+
+def holes(frames: list[dict[str, Any]]) -> list[int]:
+    """Numbers that neither came nor were announced as missing."""
+    due, missing = 1, list[int]()
+    for frame in frames[1:]:
+        first = frame["content"]["from"] if frame["kind"] == "Gap" else frame["seq"]
+        missing += range(due, first)
+        due = (frame["content"]["to"] if frame["kind"] == "Gap" else frame["seq"]) + 1
+    return missing
 
 
 async def test_a_watcher_hears_all_frames_and_the_envelope_as_it_is_stored(
@@ -158,12 +173,104 @@ async def test_a_silent_connection_is_closed(
         assert await heard(ws) == ([], 1008)
 
 
-async def test_the_subprotocol_is_required(serving: Serving, runs: Runs) -> None:
+@pytest.mark.scenario(91)
+@pytest.mark.parametrize("offered", [None, "theory.run.v2", "chat"])
+async def test_the_subprotocol_is_required(
+    serving: Serving, runs: Runs, offered: str | None
+) -> None:
+    others = None if offered is None else [Subprotocol(offered)]
     async with (
         serving(doors(Ledger(), watching=runs)) as at,
-        connect(at.ws + PATH, additional_headers=KEY) as ws,
+        connect(at.ws + PATH, additional_headers=KEY, subprotocols=others) as ws,
     ):
         assert await heard(ws) == ([], 1002)
+
+
+@pytest.mark.scenario(91)
+async def test_a_page_of_another_origin_watches_nothing_even_with_the_key(
+    serving: Serving, runs: Runs
+) -> None:
+    async with serving(doors(Ledger(), watching=runs)) as at:
+        foreign = cast("Any", "http://evil.example")
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(
+                at.ws + PATH, additional_headers=KEY, subprotocols=[SPOKEN], origin=foreign
+            )
+        assert refused.value.response.status_code == 403
+
+
+@pytest.mark.scenario(91)
+@pytest.mark.parametrize("name", ["key", "token", "access_token", "authorization"])
+async def test_a_key_in_the_address_opens_nothing(serving: Serving, runs: Runs, name: str) -> None:
+    key = KEY["Authorization"].removeprefix("Bearer ")
+    async with serving(doors(Ledger(), watching=runs)) as at:
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(f"{at.ws}{PATH}?{name}={key}", subprotocols=[SPOKEN])
+        assert refused.value.response.status_code == 401
+        assert key.encode() not in bytes(refused.value.response.body or b"")
+
+
+@pytest.mark.scenario(91)
+async def test_a_watcher_that_never_reads_is_cut_and_others_hear_all(
+    serving: Serving, runs: Runs
+) -> None:
+    many = 4000
+    async with serving(doors(Ledger(), watching=runs, send_timeout_s=0.5)) as at:
+        way = at.ws + PATH
+        async with (
+            connect(way, additional_headers=KEY, subprotocols=[SPOKEN], max_queue=1) as lazy,
+            connect(way, additional_headers=KEY, subprotocols=[SPOKEN]) as ws,
+        ):
+            await lazy.send(opening())
+            transport: Any = lazy.transport
+            transport.pause_reading()
+            await ws.send(opening())
+            reading = asyncio.create_task(heard(ws))
+            for first in range(1, many, 100):
+                runs.tokens(first, first + 99, pad="x" * 4000)
+                await asyncio.sleep(0)
+            runs.end()
+            frames, code = await asyncio.wait_for(reading, 30)
+            assert (frames[-1]["kind"], code) == ("RunResult", 1000)
+            assert holes(frames) == []
+            await asyncio.sleep(1)
+            transport.resume_reading()
+            seen, cut = await heard(lazy)
+    assert cut == TOO_SLOW
+    assert len(seen) < many
+
+
+@pytest.mark.scenario(91)
+async def test_a_frame_in_pieces_of_one_byte_is_heard_and_one_without_end_is_cut(
+    serving: Serving, runs: Runs
+) -> None:
+    runs.end()
+    async with serving(doors(Ledger(), watching=runs)) as at:
+        way = at.ws + PATH
+        async with connect(way, additional_headers=KEY, subprotocols=[SPOKEN]) as ws:
+            await ws.send(iter(opening()))
+            assert (await heard(ws))[1] == 1000
+        async with connect(way, additional_headers=KEY, subprotocols=[SPOKEN]) as ws:
+            with contextlib.suppress(ConnectionClosed):
+                await ws.send("x" * 4096 for _ in range(4096 * 8))
+            assert (await heard(ws))[1] in {1009, 1006}
+
+
+@pytest.mark.scenario(91)
+async def test_nothing_is_inflated_for_a_stranger(serving: Serving, runs: Runs) -> None:
+    async with (
+        serving(doors(Ledger(), watching=runs)) as at,
+        connect(
+            at.ws + PATH, additional_headers=KEY, subprotocols=[SPOKEN], compression="deflate"
+        ) as ws,
+    ):
+        assert ws.response is not None
+        assert "Sec-WebSocket-Extensions" not in ws.response.headers
+        deflated = zlib.compress(b"x" * (1 << 24))[2:-4]
+        # Compressed though nobody agreed to that: FIN, RSV1, text; the mask is of zeros.
+        head = bytes([0xC1, 0xFE]) + len(deflated).to_bytes(2, "big") + bytes(4)
+        ws.transport.write(head + deflated)
+        assert (await heard(ws))[1] == 1002
 
 
 async def test_an_unknown_execution_is_a_404_before_any_socket(

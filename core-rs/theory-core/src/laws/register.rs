@@ -24,6 +24,8 @@ pub(super) struct Register {
 struct Entry {
     status: Status,
     attempt: u64,
+    /// The newest attempt that was admitted; 0 before the first.
+    admitted: u64,
     proposal: Option<Box<Proposal>>,
     /// Answers to admission predicates since the last admission.
     answers: Vec<(Asked, bool)>,
@@ -63,6 +65,7 @@ impl Register {
         let entry = Entry {
             status: Status::Pending,
             attempt: 1,
+            admitted: 0,
             proposal: Some(proposal),
             answers: Vec::new(),
         };
@@ -89,6 +92,7 @@ impl Register {
         }
         let answers = std::mem::take(&mut entry.answers);
         entry.status = Status::Applying;
+        entry.admitted = entry.attempt;
         let proposal = self.proposal(&name.transition)?;
         let met = |asked: &Asked| answers.contains(&(*asked, true));
         if !proposal.depends_on.iter().all(|name| self.has_succeeded(name)) {
@@ -145,10 +149,8 @@ impl Register {
 
     /// Whether an attempt of this number was admitted at some time.
     pub fn was_admitted(&self, name: &Name) -> bool {
-        self.entries.get(&name.transition).is_some_and(|entry| {
-            name.attempt < entry.attempt
-                || (name.attempt == entry.attempt && entry.status != Status::Pending)
-        })
+        let entry = self.entries.get(&name.transition);
+        entry.is_some_and(|entry| name.attempt <= entry.admitted)
     }
 
     fn has_succeeded(&self, transition: &str) -> bool {
@@ -172,6 +174,7 @@ impl Register {
         *entry = Entry {
             status: Status::Ended(ending),
             attempt: entry.attempt,
+            admitted: entry.admitted,
             proposal: None,
             answers: Vec::new(),
         };

@@ -136,7 +136,6 @@ async def test_a_receipt_names_the_image_that_nobody_pinned(
     assert "image_digest" not in receipt
 
 
-@pytest.mark.scenario(20)
 async def test_a_settled_run_answers_again_with_what_was_not_seen(service: Service) -> None:
     message = service.opening("tokens", count=3)
     async with service.connect() as connection:

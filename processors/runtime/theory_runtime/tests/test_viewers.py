@@ -34,6 +34,7 @@ def assert_whole(heard: list[dict[str, Any]]) -> list[dict[str, int]]:
     return gaps
 
 
+@pytest.mark.scenario(91)
 @pytest.mark.parametrize(("size", "complete"), [(600, True), (4200, False)])
 async def test_a_viewer_that_does_not_read_holds_nobody_up_and_is_told_what_it_missed(
     service: Service, size: int, *, complete: bool

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from theory_api.adapters.docker.tests.conftest import Bench
 from theory_api.adapters.docker.tests.test_runs import code
@@ -27,6 +29,16 @@ BROKEN = [
     ("outside", "ERR_OUTPUT_PREFIX"),
     ("other_index", "ERR_ADAPTER_INVOCATION"),
 ]
+
+
+async def died(bench: Bench, how: str) -> tuple[Mapping[str, Any], int | None]:
+    """The envelope of a run whose container ended by itself, and the exit code that was logged."""
+    with capture_logs() as lines:
+        envelope = await bench.run({"how": how})
+    told = {"code": "ERR_INTERNAL", "message": "internal error: runtime ended"}
+    assert envelope["error"] == told, envelope
+    (line,) = [line for line in lines if line["event"] == "run.runtime.died"]
+    return envelope, line["exit_code"]
 
 
 @pytest.mark.scenario(55, 87)
@@ -97,9 +109,8 @@ async def test_what_could_be_written_to_later_is_unhealthy(
 async def test_a_full_disk_is_the_containers_own(bench: Bench, liar: Start) -> None:
     liar("listens")
     before = _used(bench.home)
-    envelope = await bench.run({"how": "fill_disk"})
-    assert code(envelope) == "ERR_INTERNAL", envelope
-    assert envelope["error"]["message"].endswith("ended with 9")
+    envelope, left = await died(bench, "fill_disk")
+    assert left == 9
     tail = envelope["meta"]["stderr_tail"]
     assert "Read-only file system" in tail
     assert "/run/theory [Errno 13] Permission denied" in tail
@@ -124,24 +135,23 @@ async def test_a_flood_of_logs_is_bounded_and_its_end_is_told(
 @pytest.mark.scenario(82)
 async def test_nothing_outside_can_be_reached(bench: Bench, liar: Start) -> None:
     liar("listens")
-    envelope = await bench.run({"how": "reach_out"})
-    assert envelope["error"]["message"].endswith("ended with 20")
+    _, left = await died(bench, "reach_out")
+    assert left == 20
 
 
 @pytest.mark.scenario(81)
 async def test_it_has_no_privilege_and_can_gain_none(bench: Bench, liar: Start) -> None:
     liar("listens")
-    envelope = await bench.run({"how": "privileges"})
-    assert envelope["error"]["message"].endswith("ended with 30")
+    _, left = await died(bench, "privileges")
+    assert left == 30
 
 
 async def test_a_container_that_ends_by_itself_is_an_internal_fault(
     bench: Bench, liar: Start
 ) -> None:
     liar("listens")
-    envelope = await bench.run({"how": "leave"})
-    assert code(envelope) == "ERR_INTERNAL"
-    assert envelope["error"]["message"].endswith("ended with 7")
+    _, left = await died(bench, "leave")
+    assert left == 7
 
 
 def _used(place: Path) -> int:

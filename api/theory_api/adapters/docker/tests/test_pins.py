@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
-import docker
 import pytest
 
 from theory_api.adapters.docker.images import Images
 from theory_api.adapters.docker.tests.conftest import ARCH, REF, Bench
 from theory_api.adapters.docker.tests.test_runs import code
 from theory_api.tests.engine import repository_of
-from theory_api.tests.oci import pushed, registry
+from theory_api.tests.oci import forget, pushed, registry
 from theory_core import loads_strict
 
 pytestmark = pytest.mark.timeout(240)
@@ -34,16 +31,6 @@ def pinned(bench: Bench, deeds: str, host: str) -> Iterator[str]:
     forget(bench.client, place)
     yield digest
     forget(bench.client, place)
-
-
-def forget(client: Any, place: str) -> None:  # noqa: ANN401
-    """Have the engine forget a repository's names of its images."""
-    for image in client.images.list(name=place):
-        for name in [*image.tags, *image.attrs["RepoDigests"]]:
-            if name.startswith(place):
-                with contextlib.suppress(docker.errors.ImageNotFound):
-                    # The last tag took its digests with it.
-                    client.images.remove(name)
 
 
 async def test_an_image_is_pulled_before_anything_is_reserved_for_its_run(

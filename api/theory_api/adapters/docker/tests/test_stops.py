@@ -64,7 +64,7 @@ async def test_a_run_beyond_its_time_ends_with_its_code(bench: Bench) -> None:
 async def test_a_container_that_somebody_kills_is_no_memory_fault(bench: Bench) -> None:
     run = await started(bench, {"do": "sleep"})
     bench.container().kill()
-    assert code(await run) == "ERR_WS_CLOSE"
+    assert code(await run) == "ERR_INTERNAL"
 
 
 async def test_a_container_that_is_stopped_while_it_does_not_answer_is_confirmed_gone(

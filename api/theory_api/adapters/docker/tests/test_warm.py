@@ -102,7 +102,7 @@ async def test_one_that_dies_at_work_is_removed(bench: Bench) -> None:
     (ident,) = await waiting(bench)
     run = await started(bench, {"do": "sleep"})
     bench.client.containers.get(ident).kill()
-    assert code(await run) == "ERR_WS_CLOSE"
+    assert code(await run) == "ERR_INTERNAL"
     assert await bench.adapter._pool.listed() == []
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from theory_api.adapters.http.transport import http
 from theory_api.adapters.run_v1.endpoint import Endpoint
+from theory_api.adapters.run_v1.inflow import FRAMES_PER_S, TURN_S
 from theory_api.adapters.run_v1.remote import Call
 from theory_core import TheoryError, canonicalize, digest
 
@@ -91,6 +92,44 @@ async def test_frames_are_handed_on_and_the_envelope_ends_the_stream() -> None:
     assert [frame["kind"] for frame in frames] == ["Ack", "Token", "RunResult"]
     assert heard[0].startswith(b"POST /run-stream HTTP/1.1\r\n")
     assert b"modal-key: wk" in heard[0].lower()
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_others_have_their_turn_while_a_server_floods(*, chunked: bool) -> None:
+    said = [event("progress", {**TOKEN, "seq": seq}) for seq in range(1, 2_001)]
+    said += [b": nothing\n" for _ in range(2_000)] + [event("done", ENVELOPE)]
+    head = HEAD.removesuffix(b"\r\n") + b"Transfer-Encoding: chunked\r\n\r\n" if chunked else HEAD
+    if chunked:
+        said = [b"%x\r\n%s\r\n" % (len(one), one) for one in said] + [b"0\r\n\r\n"]
+    frames: list[Mapping[str, Any]] = []
+    longest = 0
+
+    async def other() -> None:
+        nonlocal longest
+        while True:
+            before = len(frames)
+            await asyncio.sleep(0)
+            longest = max(longest, len(frames) - before)
+
+    async with answering(head + b"".join(said)) as (endpoint, _):
+        beside = asyncio.create_task(other())
+        assert await ask(endpoint, frames) == ENVELOPE
+        beside.cancel()
+    assert len(frames) == 2_002
+    assert 0 < longest <= TURN_S * FRAMES_PER_S
+
+
+async def test_the_image_that_the_answer_names_is_in_the_greeting_and_is_judged_there() -> None:
+    image, head = "sha256:" + "ab" * 32, HEAD.removesuffix(b"\r\n")
+    named = head + f"Theory-Image-Digest: {image}\r\n\r\n".encode()
+    frames: list[Mapping[str, Any]] = []
+    async with answering(named + event("done", ENVELOPE)) as (endpoint, _):
+        await ask(endpoint, frames)
+    assert frames[0]["content"]["image_digest"] == image
+    nonsense = head + b"Theory-Image-Digest: latest\r\n\r\n"
+    async with answering(nonsense + event("done", ENVELOPE)) as (endpoint, _):
+        with pytest.raises(TheoryError, match="frame"):
+            await ask(endpoint, [])
 
 
 @pytest.mark.parametrize(

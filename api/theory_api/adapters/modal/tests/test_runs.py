@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
+import psutil
 import pytest
 
 from theory_api.adapters.modal import endpoints
 from theory_api.adapters.run_v1.calling import coded
 from theory_api.adapters.run_v1.marks import Marks
 from theory_api.ports.adapter import Standing
-from theory_api.tests.transports import Desk, over_modal, over_modal_http, short_folder
+from theory_api.tests.modal_door import Door
+from theory_api.tests.transports import PACE, Desk, over_modal, over_modal_http, short_folder
 from theory_core import TheoryError
 
 
@@ -59,6 +63,83 @@ async def test_a_control_plane_that_is_down_is_not_waited_for(desk: Desk) -> Non
     assert code_of(await desk.run({"do": "many", "count": 1})) == "ERR_MODAL_INVOCATION"
 
 
+@pytest.mark.scenario(85)
+async def test_a_container_that_starts_slowly_is_waited_for(desk: Desk) -> None:
+    assert desk.cloud is not None
+    idents = list(desk.cloud.containers)
+    for ident in idents:
+        await desk.cloud.preempt(ident)
+    running = asyncio.create_task(desk.run({"do": "many", "count": 1}))
+    await asyncio.sleep(3)
+    assert not running.done()
+    assert desk.kinds() == []
+    for ident in idents:
+        await desk.cloud.again(ident)
+    assert (await running)["status"] == "success"
+    assert desk.kinds().count("RunResult") == 1
+
+
+@pytest.mark.scenario(85)
+async def test_an_address_that_changes_is_asked_for_anew_and_finds_what_runs(desk: Desk) -> None:
+    assert desk.cloud is not None
+    desk.adapter._pace = replace(PACE, confirm_s=0.5)  # type: ignore[attr-defined]
+    assert (await desk.run({"do": "many", "count": 1}))["status"] == "success"
+    await moved(desk)
+    assert (await desk.run({"do": "many", "count": 1}, name="x2"))["status"] == "success"
+    desk.frames.clear()
+    running = asyncio.create_task(desk.run({"do": "sleep"}, name="x3"))
+    await desk.heard("Event")
+    await moved(desk)
+    # Nobody answers where it was: it may run on, so its hold stays until the new address says.
+    assert code_of(await running) == "ERR_ORPHANED"
+    assert await desk.adapter.standing("x3") is Standing.RUNNING
+    assert await desk.adapter.cancel("x3")
+    assert await desk.adapter.standing("x3") is Standing.GONE
+
+
+async def moved(desk: Desk) -> None:
+    """Every function has another address from now on; what runs in it does not notice."""
+    assert desk.cloud is not None
+    for container in desk.cloud.containers.values():
+        before = container.door
+        container.door = await Door.open(port=before.port, allowed=before.allowed)
+        await before.close()
+
+
+@pytest.mark.scenario(85)
+async def test_one_deadline_spans_every_try_to_reach_a_run_again(desk: Desk) -> None:
+    assert desk.cloud is not None
+    pace = replace(PACE, overtime_s=2, stop_s=1, confirm_s=1)
+    desk.adapter._pace = pace  # type: ignore[attr-defined]
+    running = asyncio.create_task(desk.run({"do": "sleep"}, timeout_s=3))
+    await desk.heard("Event")
+    began = time.monotonic()
+    servers = [one for held in desk.cloud.containers.values() for one in family(held.process.pid)]
+    for server in servers:
+        server.suspend()
+    try:
+        for container in desk.cloud.containers.values():
+            # The links break; each new one gets as far as a server that says nothing.
+            for task in [*container.door.tasks]:
+                task.cancel()
+        envelope = await running
+    finally:
+        for server in servers:
+            server.resume()
+    # Tries that each had their own time would take 40 s.
+    assert time.monotonic() - began < 25
+    assert code_of(envelope) == "ERR_ORPHANED"
+    async with asyncio.timeout(30):
+        while not await stopped(desk):  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.1)
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and what it started."""
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
 async def test_a_container_that_dies_is_an_orphan_until_somebody_confirms_its_end(
     desk: Desk,
 ) -> None:
@@ -87,8 +168,8 @@ async def test_a_run_whose_container_was_moved_has_ended_and_is_not_begun_again(
     for ident in list(desk.cloud.containers):
         await desk.cloud.preempt(ident)
         await desk.cloud.again(ident)
-    # Nobody can say before the container listens again: then it is an orphan until somebody can.
-    assert code_of(await running) in {"ERR_WS_CLOSE", "ERR_MODAL_INVOCATION", "ERR_ORPHANED"}
+    # Whoever answers there now knows nothing of it: what ran it died, and told no result.
+    assert code_of(await running) == "ERR_INTERNAL"
     assert desk.kinds().count("Event") == 1
     for _ in range(300):
         if await desk.adapter.standing("x1") is Standing.GONE:

@@ -117,8 +117,8 @@ async def test_a_server_that_is_killed_takes_its_worker_along(bench: Bench, deed
     live.kill()
     assert await asyncio.to_thread(until, lambda: not bench.kin(), within_s=2)
     envelope = await running
-    assert envelope["error"]["code"] == "ERR_INTERNAL"
-    assert envelope["error"]["message"] == "internal error: runtime ended with -9"
+    told = {"code": "ERR_INTERNAL", "message": "internal error: runtime ended"}
+    assert envelope["error"] == told
 
 
 async def test_a_server_that_cannot_start_says_why(bench: Bench, short: Path) -> None:

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from websockets.asyncio.server import ServerConnection
 
 from theory_api.adapters.run_v1.client import dial_socket, send_control
+from theory_api.adapters.run_v1.inflow import FRAMES_PER_S, TURN_S
 from theory_api.adapters.run_v1.tests.conftest import (
-    PAYLOAD,
     Serve,
     ack,
     result,
@@ -23,6 +23,8 @@ from theory_api.adapters.run_v1.tests.conftest import (
     token,
 )
 from theory_core import RunProtocol, TheoryError, encode_frame, loads_strict
+
+TURN_FRAMES = round(TURN_S * FRAMES_PER_S)
 
 
 async def test_frames_are_handed_on_in_order_and_the_envelope_returned(
@@ -38,20 +40,58 @@ async def test_frames_are_handed_on_in_order_and_the_envelope_returned(
 @pytest.mark.scenario(20)
 async def test_of_two_results_the_first_counts_and_is_told_once(path: str, serve: Serve) -> None:
     twice = [ack(), result(1), result(2)]
-    await serve(saying(*twice))
+    closed = asyncio.get_running_loop().create_future()
+    inner = saying(*twice)
+
+    async def handler(connection: ServerConnection) -> None:
+        await inner(connection)
+        closed.set_result(connection.close_code)
+
+    await serve(handler)
     heard: list[Mapping[str, Any]] = []
     with capture_logs() as lines:
         envelope = await run(path, heard)
     assert envelope["status"] == "success"
     assert [one["seq"] for one in heard] == [0, 1]
     assert [line["event"] for line in lines].count("ws.run.settle") == 1
-    protocol = RunProtocol("client")
-    protocol.send("RunOpen", {"role": "client", "execution_id": "x1", "payload": PAYLOAD})
-    for message in twice[:2]:
-        protocol.receive(message)
-    with pytest.raises(TheoryError) as caught:
-        protocol.receive(twice[2])
-    assert (caught.value.code, caught.value.detail["close"]) == ("ERR_WS_PROTOCOL", 1002)
+    assert [line["close"] for line in lines if line["event"] == "ws.run.beyond"] == [1002]
+    assert await asyncio.wait_for(closed, 5) == 1002
+
+
+async def test_a_server_that_does_not_close_after_its_result_is_left(
+    path: str, serve: Serve
+) -> None:
+    closed = asyncio.get_running_loop().create_future()
+    inner = saying(ack(), result(1))
+
+    async def handler(connection: ServerConnection) -> None:
+        await inner(connection)
+        closed.set_result(connection.close_code)
+
+    await serve(handler)
+    assert (await run(path))["status"] == "success"
+    assert await asyncio.wait_for(closed, 5) == 1000
+
+
+async def test_others_have_their_turn_while_a_server_floods(path: str, serve: Serve) -> None:
+    many = 5_000
+    await serve(saying(ack(), *map(token, range(1, many + 1)), result(many + 1)))
+    heard: list[Mapping[str, Any]] = []
+    longest = 0
+
+    async def other() -> None:
+        nonlocal longest
+        while True:
+            before = len(heard)
+            await asyncio.sleep(0)
+            longest = max(longest, len(heard) - before)
+
+    beside = asyncio.create_task(other())
+    envelope = await run(replace(dial_socket(path), unread=None), heard)
+    beside.cancel()
+    assert envelope["status"] == "success"
+    assert len(heard) == many + 2
+    assert 0 < longest <= TURN_FRAMES
 
 
 async def test_a_gap_is_handed_on(path: str, serve: Serve) -> None:

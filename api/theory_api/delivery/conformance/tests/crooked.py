@@ -98,7 +98,10 @@ class Crooked:
         if request.path == "/run":
             return None
         body = b'{"ok": true}' if self.fault == "health.exact" else b'{"ok":true}'
-        return Response(200, "OK", Headers({"Content-Length": str(len(body))}), body)
+        headers = {"Content-Length": str(len(body))}
+        if self.fault != "nameless":
+            headers["Theory-Image-Digest"] = papers.IMAGE
+        return Response(200, "OK", Headers(headers), body)
 
     def _select(
         self, _connection: ServerConnection, offered: list[Subprotocol]
@@ -201,13 +204,7 @@ class Crooked:
         return life, 1008
 
     async def _send(self, connection: ServerConnection, life: Life, seen: int) -> None:
-        ack = canonicalize(
-            {
-                "kind": "Ack",
-                "seq": 0,
-                "content": {"execution_id": life.name, "state": life.state},
-            }
-        ).decode()
+        ack = papers.ack(self.fault, life.name, life.state)
         late = self.fault == "run.ack"
         if not late:
             await connection.send(ack)
@@ -278,7 +275,8 @@ class Crooked:
         strange = "riscv64" in payload["env_fingerprint"]
         if strange and self.fault != "environment.platform":
             raise TheoryError("ERR_REGISTRY_MISMATCH", "")
-        if "expected_oci" in payload and self.fault != "environment.image":
+        other = payload.get("expected_oci") not in {None, papers.IMAGE}
+        if other and self.fault != "environment.image":
             raise TheoryError("ERR_REGISTRY_MISMATCH", "")
         if self.fault == "run.success":
             raise TheoryError("ERR_INTERNAL", "")

@@ -7,10 +7,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from theory_api.delivery.conformance.sample import hash_of
-from theory_core import HASH_SCHEMA, digest, error_envelope, success_envelope
+from theory_core import (
+    HASH_SCHEMA,
+    canonicalize,
+    digest,
+    error_envelope,
+    success_envelope,
+)
 
 REF = "test/crooked@1"
 FINGERPRINT = "cpu:1;memory:1Gi;platform:amd64;runtime:python3"
+
+
+IMAGE = "sha256:" + "2" * 64
+"""What this server says that it is."""
+
+
+def ack(fault: str, name: str, state: str) -> str:
+    """The greeting of a connection."""
+    content = {"execution_id": name, "state": state, "image_digest": IMAGE}
+    if fault == "unsaid.ack":
+        del content["image_digest"]
+    return canonicalize({"kind": "Ack", "seq": 0, "content": content}).decode()
 
 
 def receipt(
@@ -33,6 +51,8 @@ def receipt(
         "timestamp_utc": "2026-01-01T00:00:00.000000Z",
         "duration_ms": 1,
     }
+    if "expected_oci" in payload and fault not in {"environment.pinned", "unsaid.receipt"}:
+        fields["image_digest"] = payload["expected_oci"]
     if fault == "receipt.inputs":
         fields["inputs_hash"] = digest(b"")
     if index is not None and fault != "unindexed":
@@ -58,7 +78,9 @@ def success(
         envelope["host"] = "here"
     if fault == "envelope.fingerprint":
         envelope["meta"]["env_fingerprint"] = "cpu:2;memory:1Gi;platform:amd64;runtime:python3"
-    if fault == "envelope.digest":
+    if "expected_oci" in payload and fault != "unsaid.envelope":
+        envelope["meta"]["image_digest"] = payload["expected_oci"]
+    if fault == "envelope.digest" and "expected_oci" not in payload:
         envelope["meta"]["image_digest"] = "sha256:" + "1" * 64
     return envelope
 

@@ -85,3 +85,16 @@ async def test_nothing_is_no_proof(short: Path, fault: str, cases: list[str]) ->
     report = await examined(short, fault, only=cases)
     assert report.of("failed") == cases
     assert (await examined(short, only=cases)).of("passed") == cases
+
+
+@pytest.mark.parametrize("fault", ["unsaid.ack", "unsaid.envelope", "unsaid.receipt"])
+async def test_a_digest_that_was_asked_for_is_due_in_each_place(short: Path, fault: str) -> None:
+    cases = ["envelope.digest", "environment.image", "environment.pinned"]
+    report = await examined(short, fault, only=cases)
+    assert report.of("failed") == ["environment.pinned"]
+
+
+async def test_a_server_that_is_in_no_image_names_none_anywhere(short: Path) -> None:
+    report = await examined(short, "nameless", only=["environment.pinned"])
+    assert report.of("failed") == ["environment.pinned"]
+    assert report.verdicts[0].seen.endswith("/healthz None")

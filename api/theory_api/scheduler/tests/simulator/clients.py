@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -246,11 +247,13 @@ async def repeat(world: World, note: bytes) -> None:
     outcome = decode(note)
     plan = world.oracle.homes[outcome.execution_id]
     command = outcome.command(plan, ())
+    other = replace(command, envelope=digest(note))
     pauses = [0.0] if outcome.outcome == "succeeded" else [0.0, 60.0, 240.0]
     for pause_s in pauses:
         await asyncio.sleep(pause_s * world.chance.draw.random())
         process = world.anyone()
-        submit = partial(process.engine.submit, command)
+        settled = outcome.execution_id in world.oracle.settled
+        submit = partial(process.engine.submit, other if settled and pause_s else command)
         try:
             await process.ask(submit, patience_s=PATIENCE_S)
         except (HungUpError, TheoryError) as error:

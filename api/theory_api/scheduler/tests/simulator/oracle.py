@@ -53,6 +53,7 @@ class Oracle:
         self._keys: dict[tuple[str, str], int] = {}
         self.models: dict[str, Model] = {}
         self.homes: dict[str, str] = {}
+        self.settled: set[str] = set()
         """Execution -> plan, from the moment its start is committed."""
         self.started: dict[str, None] = {}
         """Executions that were dispatched to the machine."""
@@ -155,6 +156,7 @@ class Oracle:
             self._law(whole and said != b"", f"{where}: it seals what was not streamed")
         if event.kind in {"budget.settled", "budget.voided"}:
             self._law(not self.running(data["execution_id"]), f"{where}: it still runs")
+            self.settled.add(data["execution_id"])
         if event.kind == "budget.voided":
             self._law(data["execution_id"] not in self.started, f"{where}: it ran all the same")
         self._law(not model.broken, f"{where}: {'; '.join(model.broken)}")
