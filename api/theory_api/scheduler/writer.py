@@ -305,7 +305,8 @@ class Writer:
         if self._flight is None:
             return True
         batch, commit = self._flight
-        await asyncio.wait({commit})
+        if not commit.done():
+            await asyncio.wait({commit})
         self._flight = None
         error = commit.exception()
         if error is not None:

@@ -90,14 +90,16 @@ class Line:
         """
         if self._closed:
             raise TheoryError("ERR_UNAVAILABLE", "the store is closed")
-        task = asyncio.create_task(self._alone(work))
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(self._answer(work, answer))
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._tasks.discard)
         try:
-            return await asyncio.shield(task)
+            return await answer
         except asyncio.CancelledError:
-            self._left.add(task)
-            task.add_done_callback(self._left.discard)
+            if not task.done():
+                self._left.add(task)
+                task.add_done_callback(self._left.discard)
             raise
 
     async def quiet(self) -> None:
@@ -124,6 +126,23 @@ class Line:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
+
+    async def _answer(self, work: Work[T], answer: asyncio.Future[T]) -> None:
+        """Law: a caller that left does not make an answer an unhandled error."""
+        try:
+            found = await self._alone(work)
+        except asyncio.CancelledError:
+            answer.cancel()
+            raise
+        except BaseException as error:
+            if not answer.done():
+                answer.set_exception(error)
+                answer.exception()
+            if not isinstance(error, Exception):
+                raise
+        else:
+            if not answer.done():
+                answer.set_result(found)
 
     async def _alone(self, work: Work[T]) -> T:
         async with self._lock:
@@ -166,11 +185,6 @@ class Line:
         await connection.execute(_DURABLE)
         if self._opened is not None:
             await self._opened(connection)
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        """A caller that left does not make an answer an unhandled error."""
-        self._tasks.discard(task)
-        _heard(task)
 
 
 async def _in_time(seconds: float, work: Awaitable[T], connection: asyncpg.Connection) -> T:
