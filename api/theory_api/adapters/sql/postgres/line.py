@@ -46,6 +46,8 @@ SELECT set_config('synchronous_commit', 'on', false)
 WHERE current_setting('synchronous_commit') = 'off'
 """
 
+_END: Final = "SELECT"
+
 Work = Callable[[asyncpg.Connection], Awaitable[T]]
 
 
@@ -182,9 +184,15 @@ class Line:
         return connection
 
     async def _prepare(self, connection: asyncpg.Connection) -> None:
+        """Law: nothing is open in a connection that waits for its first work.
+
+        The driver's `prepare` ends in a flush, not in a sync: it leaves a transaction open whose
+        `statement_timeout` runs. A simple statement ends it.
+        """
         await connection.execute(_DURABLE)
         if self._opened is not None:
             await self._opened(connection)
+            await connection.execute(_END)
 
 
 async def _in_time(seconds: float, work: Awaitable[T], connection: asyncpg.Connection) -> T:
