@@ -30,7 +30,7 @@ from theory_api.adapters.system.ids import fresh
 from theory_api.delivery.pinned import PinnedSnapshots
 from theory_api.observability.logs import configure
 from theory_api.ports.artifacts import ArtifactStore
-from theory_api.ports.scratch import Scratch
+from theory_api.ports.scratch import Keeping, Scratch
 from theory_api.ports.truth import ReadModel, TruthStore
 from theory_api.scheduler.context import Context, Pace
 from theory_api.scheduler.engine import Engine
@@ -77,11 +77,13 @@ async def open_house(
         clock, home = SystemClock(), open_home(folder / "home")
         artifacts: ArtifactStore = MemoryArtifacts()
         scratch: Scratch = MemoryScratch()
+        keeping: Keeping | None = None
         opened = await open_stores(store, folder, stack)
         truth, read = opened.truth, opened.read
         if store.kind != "memory":
             files = await stack.enter_async_context(open_files(home))
             artifacts, scratch = files.artifacts, files.scratch
+            keeping = files.scratch
         intakes = MemoryIntakes(artifacts)
         snapshots = PinnedSnapshots(artifacts, registry())
         adapter = NoopAdapter(intakes, clock.now)
@@ -89,6 +91,7 @@ async def open_house(
             world=read,
             artifacts=artifacts,
             scratch=scratch,
+            keeping=keeping,
             intakes=intakes,
             snapshots=snapshots,
             adapters={adapter.name: adapter},

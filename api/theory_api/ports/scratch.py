@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -22,3 +23,13 @@ class Scratch(Protocol):
 
     async def drop(self, execution_id: str) -> None:
         """Forget it; idempotent."""
+
+
+class Keeping(Protocol):
+    """Notes that are kept together with the artifacts that they name.
+
+    Law: whoever finds the note finds all of them, after any crash.
+    """
+
+    async def keep(self, execution_id: str, outcome: bytes, named: Sequence[bytes]) -> None:
+        """Store artifacts and the outcome, all of it durable on return, in one wait for a disk."""

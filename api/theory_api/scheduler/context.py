@@ -12,7 +12,7 @@ from theory_api.ports.clock import Clock
 from theory_api.ports.folds import FoldStore
 from theory_api.ports.intake import Intakes
 from theory_api.ports.registry import Snapshots
-from theory_api.ports.scratch import Scratch
+from theory_api.ports.scratch import Keeping, Scratch
 from theory_api.ports.stream_bus import StreamBus
 from theory_api.ports.world import World
 from theory_api.scheduler.capacity import Capacity
@@ -75,6 +75,8 @@ class Context:
     default_adapter: str = "process"
     pace: Pace = field(default_factory=Pace)
     notify: Callable[[Notice], None] = lambda _notice: None
+    keeping: Keeping | None = None
+    """Keeps notes together with what they name; None: artifacts first, then the note."""
     folds: FoldStore | None = None
     """What shortens a start; without it every ledger is folded from its first event."""
     hub: Hub | None = None

@@ -20,7 +20,7 @@ from theory_api.scheduler.metering import Judge, Metering
 from theory_api.scheduler.order import Order
 from theory_api.scheduler.outcome import NO_PLACE, Note, fault, unstarted
 from theory_api.scheduler.patience import patiently
-from theory_api.scheduler.reckoning import Returned, reckon
+from theory_api.scheduler.reckoning import Returned, keep, reckon
 from theory_api.scheduler.reins import Reins, Steering
 from theory_api.scheduler.stopping import ask_to_stop, let_go, stop
 from theory_api.scheduler.streaming import Streaming
@@ -91,9 +91,8 @@ async def execute(context: Context, metering: Metering, job: Order, reins: Reins
         discretion=run.discretion,
         streams=run.streams.sealed(),
     )
-    note = await patiently(context, lambda: reckon(context, job, back))
-    await patiently(context, lambda: context.scratch.save(job.execution_id, note.encode()))
-    return note
+    reckoned = await patiently(context, lambda: reckon(context, job, back))
+    return await patiently(context, lambda: keep(context, reckoned))
 
 
 def _refused(envelope: Mapping[str, Any], run: _Run) -> bool:

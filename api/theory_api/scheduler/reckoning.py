@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -35,12 +35,15 @@ from theory_core import (
     LIMITS,
     TheoryError,
     canonicalize,
+    digest,
     loads_strict,
 )
 
 _NOWHERE: Final = "cpu:unknown;memory:unknown;platform:unknown;runtime:unknown"
 _PLACE: Final = ("env_fingerprint", "image_digest", "image_id")
 """Stable fields of a receipt that say where the run was."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,15 @@ class Returned:
         return {item.relpath: item for item in self.received}
 
 
-async def reckon(context: Context, job: Order, back: Returned) -> Note:
-    """Check what came back and store everything that the completion will name.
+class Reckoned(NamedTuple):
+    """A note, and what it names that nobody has stored yet."""
+
+    note: Note
+    named: tuple[bytes, ...]
+
+
+async def reckon(context: Context, job: Order, back: Returned) -> Reckoned:
+    """Check what came back, and have it as a note with all that the completion will name.
 
     Law: what is refused of it, or cannot be read any more, is this attempt's error. Raises
     `PASSING`.
@@ -95,12 +105,10 @@ async def reckon(context: Context, job: Order, back: Returned) -> Note:
     if error is not None and (error != _enveloped(envelope) or back.discretion.tells(envelope)):
         envelope = _error_envelope(job.execution_id, job.fingerprint, error)
     back.trace.event("outcome", status="error" if error else "success")
-    stored, trace = await _both(
-        context.artifacts.put(canonicalize(envelope)),
-        context.artifacts.put(back.trace.encode()),
-    )
+    named = canonicalize(envelope), back.trace.encode()
+    stored, trace = (Blob(digest(body), len(body)) for body in named)
     index = back.arrived.get(INDEX) if error is None else None
-    return Note(
+    note = Note(
         execution_id=job.execution_id,
         outcome=_outcome(error),
         measured=_measured(context, job, back),
@@ -115,6 +123,21 @@ async def reckon(context: Context, job: Order, back: Returned) -> Note:
         trace=trace.cid,
         streams=back.streams,
     )
+    return Reckoned(note, named)
+
+
+async def keep(context: Context, reckoned: Reckoned) -> Note:
+    """Make a note and what it names durable.
+
+    Law: a note that is there names nothing that is not.
+    """
+    note, named = reckoned
+    if context.keeping is not None:
+        await context.keeping.keep(note.execution_id, note.encode(), named)
+    else:
+        await together(*(context.artifacts.put(body) for body in named))
+        await context.scratch.save(note.execution_id, note.encode())
+    return note
 
 
 async def disown(
@@ -135,7 +158,7 @@ async def disown(
         "registry_snapshot": state.registry_snapshot,
     }
     failed = _error_envelope(attempt.execution_id, stable["env_fingerprint"], error)
-    envelope, receipt = await _both(
+    envelope, receipt = await together(
         context.artifacts.put(canonicalize(failed)),
         _own_receipt(context, stable, error, duration_ms=note.duration_ms, usage=note.reported),
     )
@@ -163,14 +186,13 @@ async def _place(context: Context, note: Note) -> dict[str, str]:
     return {name: fields[name] for name in _PLACE if name in fields}
 
 
-async def _both(first: Awaitable[Blob], second: Awaitable[Blob]) -> tuple[Blob, Blob]:
-    """Two that wait for the disk together; raises once both have ended."""
-    one, other = await asyncio.gather(first, second, return_exceptions=True)
-    if isinstance(one, BaseException):
-        raise one
-    if isinstance(other, BaseException):
-        raise other
-    return one, other
+async def together(*works: Awaitable[T]) -> list[T]:
+    """What several answer that wait for the disk together; raises once all have ended."""
+    answers = await asyncio.gather(*works, return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    return [answer for answer in answers if not isinstance(answer, BaseException)]
 
 
 def _stated_error(back: Returned) -> Fault | None:

@@ -11,6 +11,7 @@ from theory_api.adapters.docker.images import Images
 from theory_api.adapters.docker.transport import LocalWsAdapter
 from theory_api.adapters.files.disk import Disk
 from theory_api.adapters.files.home import Home, open_shard
+from theory_api.adapters.files.journalled import JournalledScratch
 from theory_api.adapters.files.overlay import MINUTE, Rotation
 from theory_api.adapters.memory.intakes import MemoryIntakes
 from theory_api.adapters.process import ProcessWsAdapter, folder_resolver
@@ -28,7 +29,6 @@ from theory_api.ports.adapter import Adapter
 from theory_api.ports.artifacts import ArtifactStore
 from theory_api.ports.intake import Intakes
 from theory_api.ports.registry import Snapshots
-from theory_api.ports.scratch import Scratch
 from theory_api.ports.stream_bus import StreamBus
 from theory_api.scheduler.capacity import Capacity
 from theory_api.scheduler.context import Context, Notice, Pace
@@ -71,7 +71,7 @@ class Site:
     truth: SqliteTruth | PostgresTruth
     read: SqlReads
     artifacts: ArtifactStore
-    notes: Callable[[str], Scratch]
+    notes: Callable[[str], JournalledScratch]
     """Where the executions of one of several shards leave their notes."""
     snapshots: Snapshots
     secret: Callable[[str], str | None]
@@ -91,7 +91,7 @@ class Site:
         self,
         shard: str,
         place: Home,
-        scratch: Scratch,
+        scratch: JournalledScratch,
         *,
         hub: Hub | None = None,
         mine: Callable[[str], bool] = lambda _plan: True,
@@ -130,6 +130,7 @@ class Site:
             world=self.read,
             artifacts=self.artifacts,
             scratch=scratch,
+            keeping=scratch,
             intakes=intakes,
             snapshots=self.snapshots,
             adapters=_selectable(settings, *adapters),

@@ -8,7 +8,7 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -56,13 +56,14 @@ class Journal:
         self._queue: list[tuple[Record, asyncio.Future[None] | None]] = []
         self._flushing: asyncio.Task[None] | None = None
 
-    async def write(self, record: Record) -> None:
+    async def write(self, record: Record, *, before: Sequence[Record] = ()) -> None:
         """Append a record, durable on return; raises `TheoryError` `ERR_STORAGE`.
 
-        `landed` is told before anybody can rotate; a caller that leaves changes nothing.
+        `before` are records that go ahead of it in the same write. Law: where it is found, so are
+        they. `landed` is told before anybody can rotate; a caller that leaves changes nothing.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append((record, future))
+        self._queue += [*((first, None) for first in before), (record, future)]
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush())
         await future

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -49,11 +49,15 @@ class JournalledArtifacts:
 
     async def put(self, data: bytes) -> Blob:
         """Store `data`, durable on return."""
-        if len(data) > SMALL or self._overlay.size > ROOM:
+        if not self.journals(data):
             return await self._files.put(data)
         cid = digest(data)
         await self._overlay.put(bytes(data), cid)
         return Blob(cid, len(data))
+
+    def journals(self, data: bytes) -> bool:
+        """Whether these bytes go through the journal now."""
+        return len(data) <= SMALL and self._overlay.size <= ROOM
 
     async def put_stream(self, chunks: AsyncIterator[bytes], *, max_bytes: int) -> Blob:
         """Store a stream; nothing is visible unless all of it arrived."""
@@ -116,11 +120,22 @@ class JournalledArtifacts:
 
 
 class JournalledScratch:
-    """Implements `theory_api.ports.scratch.Scratch` through a journal."""
+    """Implements `theory_api.ports.scratch.Scratch` and `Keeping` through a journal."""
 
     def __init__(self, overlay: Overlay, shard: str = "") -> None:
         self._overlay = overlay
         self._shard = shard
+        self._artifacts = JournalledArtifacts(overlay)
+
+    async def keep(self, execution_id: str, outcome: bytes, named: Sequence[bytes]) -> None:
+        """Keep the outcome and artifacts that it names; those that are not small come first."""
+        name, small = self._named(execution_id), dict[str, bytes]()
+        for data in named:
+            if self._artifacts.journals(data):
+                small[digest(data)] = data
+            else:
+                await self._artifacts.put(data)
+        await self._overlay.save(name, outcome, small)
 
     async def save(self, execution_id: str, outcome: bytes) -> None:
         """Keep the outcome, atomically and durably; replaces an earlier one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -119,9 +120,13 @@ class Overlay:
                 raise rotten(cid)
         return found
 
-    async def save(self, name: str, note: bytes) -> None:
-        """Make a note durable; raises `TheoryError` `ERR_STORAGE`."""
-        await self.journal.write(Record(NOTE, name, note))
+    async def save(self, name: str, note: bytes, named: Mapping[str, bytes] | None = None) -> None:
+        """Make a note durable, with blobs by cid that it names; `TheoryError` `ERR_STORAGE`.
+
+        Law: a note is never found without them, as they lie before it in its journal or elsewhere.
+        """
+        blobs = [Record(BLOB, *item) for item in (named or {}).items() if item[0] not in self.blobs]
+        await self.journal.write(Record(NOTE, name, note), before=blobs)
 
     async def drop(self, name: str) -> None:
         """Forget a note. A crash may bring it back: its execution is settled, nobody asks."""

@@ -19,7 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from theory_api.adapters.sql.columns import BYTEWISE, Digest
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 """The migration that leads to these tables."""
 
 

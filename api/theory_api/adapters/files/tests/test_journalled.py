@@ -16,7 +16,7 @@ from theory_api.adapters.files import beside, journalled
 from theory_api.adapters.files import overlay as module
 from theory_api.adapters.files.disk import Disk
 from theory_api.adapters.files.home import Home, open_home, open_shard
-from theory_api.adapters.files.journalled import open_files, reading
+from theory_api.adapters.files.journalled import SMALL, JournalledScratch, open_files, reading
 from theory_api.adapters.files.overlay import Overlay, Rotation
 from theory_api.adapters.files.record import BLOB, NOTE, Record, records, scan
 from theory_api.adapters.files.scratch import FileScratch
@@ -89,6 +89,43 @@ async def test_what_was_answered_is_there_after_a_crash(own: Home) -> None:
     assert journals(own) == []
     assert await reading(own).get(digest(b"receipt")) == b"receipt"
     assert await FileScratch(own.scratch).names() == ()
+
+
+@pytest.mark.parametrize("size", [8, SMALL + 1])
+async def test_a_note_and_what_it_names_wait_for_the_disk_once(own: Home, size: int) -> None:
+    disk = Counting()
+    here = overlay(own, disk)
+    await here.save("/x0", b"the journal is there")
+    before = disk.syncs
+    named = [b"envelope", b"trace".ljust(size)]
+    await JournalledScratch(here).keep("x1", b"outcome", named)
+    assert size > SMALL or disk.syncs == before + 1
+    here.journal.close()
+    async with open_files(own) as files:
+        assert await files.scratch.load("x1") == b"outcome"
+        for body in named:
+            assert await files.artifacts.get(digest(body)) == body
+
+
+async def test_wherever_a_write_ends_a_note_is_never_there_without_what_it_names(own: Home) -> None:
+    here = overlay(own)
+    await here.put(b"known", digest(b"known"))
+    (file,) = journals(own)
+    before = file.stat().st_size
+    named = [b"known", b"envelope", b"trace"]
+    await JournalledScratch(here).keep("x1", b"outcome", named)
+    here.journal.close()
+    whole = file.read_bytes()
+    for end in range(before, len(whole) + 1):
+        found = list(records(whole[:end]))
+        noted = any(record.kind == NOTE for record in found)
+        assert noted == (end == len(whole))
+        assert not noted or {record.body for record in found} >= {*named, b"outcome"}
+    # Pages reach a disk in any order: what comes after a hole counts for nothing.
+    for hole in range(before, len(whole) - 1):
+        torn = whole[:hole] + b"\0" + whole[hole + 1 :]
+        if torn != whole:
+            assert all(record.kind != NOTE for record in records(torn))
 
 
 async def test_a_torn_end_costs_only_what_was_never_answered(own: Home) -> None:

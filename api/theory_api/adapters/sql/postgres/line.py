@@ -46,6 +46,8 @@ SELECT set_config('synchronous_commit', 'on', false)
 WHERE current_setting('synchronous_commit') = 'off'
 """
 
+_END: Final = "SELECT"
+
 Work = Callable[[asyncpg.Connection], Awaitable[T]]
 
 
@@ -90,14 +92,16 @@ class Line:
         """
         if self._closed:
             raise TheoryError("ERR_UNAVAILABLE", "the store is closed")
-        task = asyncio.create_task(self._alone(work))
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(self._answer(work, answer))
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._tasks.discard)
         try:
-            return await asyncio.shield(task)
+            return await answer
         except asyncio.CancelledError:
-            self._left.add(task)
-            task.add_done_callback(self._left.discard)
+            if not task.done():
+                self._left.add(task)
+                task.add_done_callback(self._left.discard)
             raise
 
     async def quiet(self) -> None:
@@ -124,6 +128,23 @@ class Line:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
+
+    async def _answer(self, work: Work[T], answer: asyncio.Future[T]) -> None:
+        """Law: a caller that left does not make an answer an unhandled error."""
+        try:
+            found = await self._alone(work)
+        except asyncio.CancelledError:
+            answer.cancel()
+            raise
+        except BaseException as error:
+            if not answer.done():
+                answer.set_exception(error)
+                answer.exception()
+            if not isinstance(error, Exception):
+                raise
+        else:
+            if not answer.done():
+                answer.set_result(found)
 
     async def _alone(self, work: Work[T]) -> T:
         async with self._lock:
@@ -163,14 +184,15 @@ class Line:
         return connection
 
     async def _prepare(self, connection: asyncpg.Connection) -> None:
+        """Law: nothing is open in a connection that waits for its first work.
+
+        The driver's `prepare` ends in a flush, not in a sync: it leaves a transaction open whose
+        `statement_timeout` runs. A simple statement ends it.
+        """
         await connection.execute(_DURABLE)
         if self._opened is not None:
             await self._opened(connection)
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        """A caller that left does not make an answer an unhandled error."""
-        self._tasks.discard(task)
-        _heard(task)
+            await connection.execute(_END)
 
 
 async def _in_time(seconds: float, work: Awaitable[T], connection: asyncpg.Connection) -> T:

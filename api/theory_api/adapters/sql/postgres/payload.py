@@ -1,4 +1,4 @@
-"""A batch as the arguments of `theory_append`: arrays of events, JSON of projected rows."""
+"""A batch as the arguments of the server's functions: arrays of events, JSON of projected rows."""
 
 from __future__ import annotations
 
@@ -23,6 +23,29 @@ ARTIFACT: Final = frozenset(columns(models.Artifact)) - {"plan", "path"}
 """Columns of a row, its key and its head apart."""
 
 _ENCODE: Final = msgspec.json.Encoder()
+_NOTHING: Final = "{}"
+
+
+def one(batch: Sequence[Append], requests: Sequence[IdempotencyRow]) -> tuple[Any, ...] | None:
+    """The arguments of `theory_append_one` after the fence; None for a batch that is more.
+
+    It takes events that follow in one plan, which is there already, and move its head alone.
+    """
+    if len(batch) != 1 or requests or batch[0].expected_seq == 0:
+        return None
+    append = batch[0]
+    _, _, kinds, ats, hashes, bodies = events(batch)
+    if append.changes.plan != {"updated_at": ats[-1]}:
+        return None
+    rows = projected([(append.plan, append.changes)])
+    moved = None if rows == _NOTHING else rows
+    return append.plan, append.expected_seq, kinds, ats, hashes, bodies, moved
+
+
+def many(batch: Sequence[Append], requests: Sequence[IdempotencyRow]) -> tuple[Any, ...]:
+    """The arguments of `theory_append` after the fence, for any batch."""
+    rows = projected((append.plan, append.changes) for append in batch)
+    return *events(batch), heads(batch, requests), rows
 
 
 def events(batch: Sequence[Append]) -> tuple[list[Any], ...]:

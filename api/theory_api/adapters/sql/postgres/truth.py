@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 import asyncpg
 import stamina
 import structlog
+from asyncpg.prepared_stmt import PreparedStatement
 
 from theory_api.adapters.sql.columns import to_raw, to_text
 from theory_api.adapters.sql.postgres import claims, payload
@@ -39,6 +40,7 @@ _READERS: Final = 3
 _ATTEMPTS: Final = 4
 
 _APPEND: Final = "SELECT theory_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+_APPEND_ONE: Final = "SELECT theory_append_one($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _EVENTS: Final = """
 SELECT seq, kind, at, hash, body FROM ledger_event
 WHERE plan = $1 AND seq > $2 ORDER BY seq LIMIT $3
@@ -66,6 +68,7 @@ class PostgresTruth:
         self._closed = False
         self.retried = 0
         """How often a transaction was tried again because the server asked for it."""
+        self._said: dict[str, PreparedStatement[asyncpg.Record]] = {}
         self._appending = Line(url, WRITER, deadline_s=deadline_s, opened=self._opened)
         self._claiming = Line(url, "theory-claims")
         self._reading = [Line(url, "theory-reads", deadline_s=deadline_s) for _ in range(_READERS)]
@@ -115,26 +118,15 @@ class PostgresTruth:
     ) -> None:
         """Commit the batch in one round trip; a cancelled caller leaves it whole or absent."""
         self._mine(shard)
-        given = (
-            shard,
-            epoch,
-            *payload.events(batch),
-            payload.heads(batch, idempotency),
-            payload.projected((append.plan, append.changes) for append in batch),
-        )
+        statement, given = _APPEND_ONE, payload.one(batch, idempotency)
+        if given is None:
+            statement, given = _APPEND, payload.many(batch, idempotency)
 
-        async def work(connection: Connection) -> None:
-            await connection.fetchval(_APPEND, *given)
+        async def work(_connection: Connection) -> None:
+            await self._said[statement].fetch(shard, epoch, *given)
 
         try:
-            async for attempt in stamina.retry_context(
-                on=passing, attempts=_ATTEMPTS, wait_initial=0.02, wait_max=0.5, timeout=None
-            ):
-                with attempt:
-                    if attempt.num > 1:
-                        self.retried += 1
-                        log.warning("storage.retried", shard=shard, times=self.retried)
-                    await self._appending.run(work)
+            await self._tried(work, shard)
         except DoubtfulError as error:
             if not await self._committed(batch, idempotency):
                 raise unavailable(error.__cause__ or error) from error
@@ -193,6 +185,23 @@ class PostgresTruth:
         lines = (self._appending, self._claiming, *self._reading)
         await asyncio.gather(self.folds.close(), *(line.close() for line in lines))
 
+    async def _tried(self, work: Callable[[Connection], Awaitable[None]], shard: str) -> None:
+        """Do it, and again, a few times, where the server says that it may pass then."""
+        try:
+            await self._appending.run(work)
+        except asyncpg.PostgresError as error:
+            if not passing(error):
+                raise
+        else:
+            return
+        async for attempt in stamina.retry_context(
+            on=passing, attempts=_ATTEMPTS - 1, wait_initial=0.02, wait_max=0.5, timeout=None
+        ):
+            with attempt:
+                self.retried += 1
+                log.warning("storage.retried", shard=shard, times=self.retried)
+                await self._appending.run(work)
+
     # -- in doubt ---------------------------------------------------------------------------
 
     async def _committed(self, batch: Sequence[Append], requests: Sequence[IdempotencyRow]) -> bool:
@@ -237,6 +246,8 @@ class PostgresTruth:
 
     async def _opened(self, connection: Connection) -> None:
         """A new connection appends from now on: a successor has to know which to end."""
+        for statement in (_APPEND, _APPEND_ONE):
+            self._said[statement] = await connection.prepare(statement)
         for shard, (epoch, _) in self._held.items():
             await claims.moved(connection, shard, epoch)
 

@@ -27,6 +27,8 @@ UNION ALL SELECT 'trigger ' || pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT 
 UNION ALL SELECT 'function ' || pg_get_functiondef(oid)
 FROM pg_proc WHERE pronamespace = 'public'::regnamespace
 UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
+UNION ALL SELECT 'options ' || relname || ' ' || array_to_string(reloptions, ' ')
+FROM pg_class WHERE relnamespace = 'public'::regnamespace AND reloptions IS NOT NULL
 ORDER BY 1
 """
 
@@ -49,6 +51,16 @@ async def test_up_down_up_ends_where_it_began(postgres: Cluster) -> None:
     await migrate.upgrade(url, MIGRATIONS)
     assert await schema(url) == first
     assert await migrate.schema_version(url) == HEAD
+
+
+async def test_the_functions_of_the_version_before_come_back(postgres: Cluster) -> None:
+    url = postgres.database()
+    await migrate.migrate(url, MIGRATIONS, "0004")
+    before = await schema(url)
+    await migrate.upgrade(url, MIGRATIONS)
+    assert any("theory_append_one" in line for line in await schema(url))
+    await migrate.migrate(url, MIGRATIONS, "0004")
+    assert await schema(url) == before
 
 
 async def test_the_migrated_tables_are_those_of_the_models(url: str) -> None:
