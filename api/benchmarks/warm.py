@@ -150,7 +150,7 @@ async def measure(count: int, pause_s: float, home: Path) -> list[dict[str, Any]
     setattr(transport, "RunClient", Timed)  # noqa: B010 - not what it exports
     house = House(home)
     chosen = await house.images.choose(house.spec.image, None)
-    kind = Kind(REF, chosen, limits(house.spec, "mock"))
+    kind = Kind(REF, chosen, limits(house.spec))
     name = await house.pool.start(kind, pace=HealthPace())
     folder = house.pool.folder(name)
     rows: dict[str, list[float]] = {"bare": [], "adapter": [], "around": [], "around, CPU": []}

@@ -198,7 +198,18 @@ def _check_processors(found: _Folder, schemas: Mapping[str, Any]) -> None:
         paths = [output["path"] for output in data["outputs"]]
         if len(paths) != len(set(paths)):
             raise file.refuse(("outputs",), "two outputs have one path")
+        _check_origins(file)
+        if "uri_allow" in data and data["network"] != "egress":
+            raise file.refuse(("uri_allow",), "nothing can be asked without network: egress")
         _check_inputs(file, data["inputs"], shared)
+
+
+def _check_origins(file: _File) -> None:
+    """Law: what lists addresses lists origins as they are compared, or it is refused."""
+    for index, uri in enumerate(file.document.data.get("uri_allow", ())):
+        if uris.origin(uri) is None:
+            reason = "an origin is http or https, a host in lower case, and a port if it is another"
+            raise file.refuse(("uri_allow", index), reason)
 
 
 def _check_estimate(file: _File, prices: Mapping[str, Any]) -> None:
@@ -248,6 +259,7 @@ def _check_policies(found: _Folder) -> None:
         refs.add(policy["ref"])
         if policy["ref"].partition("@")[0] != file.parts["name"]:
             raise file.refuse(("policy", "ref"), f"this file is the place of {file.parts['name']}")
+        _check_origins(file)
         for index, code in enumerate(policy["retry"]["retry_on"]):
             place: Place = ("policy", "retry", "retry_on", index)
             if code not in ERROR_CODES:

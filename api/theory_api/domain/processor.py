@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal
@@ -111,6 +111,8 @@ class ProcessorDocument(Value, frozen=True):
     prompts: tuple[str, ...] = ()
     memo: Memo = Memo()
     max_output_bytes: int = 0
+    uri_allow: tuple[str, ...] = ()
+    """What it asks of itself, where no input names an address."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,15 @@ class ProcessorSpec:
     def network(self) -> Literal["none", "egress"]:
         """Whether a run may open connections."""
         return self.document.network
+
+    def reach(self, mode: Mode | str, listed: Iterable[str]) -> tuple[str, ...]:
+        """What a run may connect to, sorted: the list of its plan's policy, and the spec's own.
+
+        Law: mode mock reaches nothing, nor does a spec that does not say egress.
+        """
+        if self.network != "egress" or mode != "real":
+            return ()
+        return tuple(sorted({*listed, *self.document.uri_allow}))
 
     @property
     def memo(self) -> Memo:

@@ -82,8 +82,9 @@ class Adapter(Protocol):
     ) -> Mapping[str, Any]:
         """Run `payload` (the `RunOpen` payload plus `execution_id`) and return its envelope.
 
-        `payload["upload"]` is filled in by the adapter. A run that fails is an error envelope;
-        so is a transport that fails (`ERR_HEALTH`, `ERR_WS_*`, `ERR_TIMEOUT`,
+        `payload["upload"]` is filled in by the adapter; `tenant`, and `reach`, the origins that the
+        run may connect to, are for it alone and do not travel. A run that fails is an error
+        envelope; so is a transport that fails (`ERR_HEALTH`, `ERR_WS_*`, `ERR_TIMEOUT`,
         `ERR_ADAPTER_INVOCATION`, `ERR_OOM`, `ERR_CANCELLED`). Every server frame is handed to
         `on_frame`, in order, before the call returns.
         """

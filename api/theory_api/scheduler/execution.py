@@ -276,6 +276,7 @@ def _payload(job: Order) -> dict[str, Any]:
         "secrets": list(job.spec.secrets(job.mode)),
         "inputs_hash": job.inputs_hash,
         "tenant": job.plan.split("/")[2],
+        "reach": list(job.reach),
     }
 
 

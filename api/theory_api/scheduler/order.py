@@ -32,6 +32,8 @@ class Order:
     artifacts: tuple[InputArtifact, ...]
     limit: Mapping[str, int]
     """The plan's limits when it started: what is limited and not held may not be used."""
+    reach: tuple[str, ...] = ()
+    """Origins that the run may connect to, where its adapter fences it."""
     image_digest: str | None = None
     """The pinned image, which the runtime has to confirm; None in lane build."""
 
@@ -62,6 +64,7 @@ async def order(
         fingerprint=env_fingerprint(spec, platform=context.platform, mode=proposed.mode),
         artifacts=tuple({item.path: item for item in _artifacts(document["params"])}.values()),
         limit=dict(state.limit),
+        reach=spec.reach(proposed.mode, snapshot.policy_spec(state.rules.ref).uri_allow),
         image_digest=snapshot.pin(spec.ref, lane=state.lane, platform=context.platform),
     )
 

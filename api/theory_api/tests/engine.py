@@ -38,7 +38,14 @@ def connected() -> Any:  # noqa: ANN401 - the SDK's client
     return docker.from_env(timeout=60)
 
 
-def image(client: Any, ref: str, folder: Path, *, lock: Path | None = None) -> str:  # noqa: ANN401
+def image(
+    client: Any,  # noqa: ANN401 - the SDK's client
+    ref: str,
+    folder: Path,
+    *,
+    lock: Path | None = None,
+    mode: str = "mock",
+) -> str:
     """Build the image of a processor, have the engine load it, and answer its id."""
     place = folder
     if lock is not None:
@@ -48,7 +55,7 @@ def image(client: Any, ref: str, folder: Path, *, lock: Path | None = None) -> s
     settings = read()
     repository = repository_of(ref)
     builder = Builder(settings.cache, assets("wheels"), platform=settings.platform)
-    archive = builder.build(Source(ref, place, repository, mode="mock"), lambda _text: None)
+    archive = builder.build(Source(ref, place, repository, mode=mode), lambda _text: None)
     with archive.file.open("rb") as stream:
         client.images.load(stream)
     return archive.image_id

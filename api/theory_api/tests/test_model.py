@@ -27,6 +27,7 @@ from theory_api import settings as configuration
 from theory_api.adapters.process.environment import Environments
 from theory_api.services.views import PlanView
 from theory_api.settings import Settings, assets
+from theory_api.tests.engine import connected, image
 from theory_api.wiring import Services, open_engine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -119,12 +120,17 @@ def told(tmp_path: Path, endpoint: Any) -> Settings:  # noqa: ANN401 - the stand
         "THEORY_CACHE": os.environ.get("THEORY_CACHE") or str(tmp_path / "cache"),
         "OPENAI_API_KEY": KEY,
     }
-    if "THEORY_WHEELS" in os.environ:
-        environment["THEORY_WHEELS"] = os.environ["THEORY_WHEELS"]
+    for name in ("THEORY_WHEELS", "DOCKER_HOST"):
+        if name in os.environ:
+            environment[name] = os.environ[name]
     return configuration.read(environment, home=tmp_path / "home")
 
 
-def document(endpoint: Any, mode: str = "real") -> dict[str, Any]:  # noqa: ANN401 - as above
+def document(
+    endpoint: Any,  # noqa: ANN401 - as above
+    mode: str = "real",
+    adapter: str = "process",
+) -> dict[str, Any]:
     inputs = {
         "task": "script",
         "text": TEXT,
@@ -132,7 +138,7 @@ def document(endpoint: Any, mode: str = "real") -> dict[str, Any]:  # noqa: ANN4
         # The price of whoever writes the plan counts for nothing: the table's does.
         "price": {"input": 0, "output": 0},
     }
-    write = {"processor_ref": "llm/litellm@1", "mode": mode, "inputs": inputs}
+    write = {"processor_ref": "llm/litellm@1", "mode": mode, "adapter": adapter, "inputs": inputs}
     budget = {"usd_micro": 20_000, "tokens": 60_000}
     return {
         "schema": "theory.plan.v1",
@@ -169,13 +175,28 @@ def spent(view: PlanView) -> dict[str, int]:
     return {line.dimension: line.spent for line in view.budget}
 
 
+@pytest.fixture(params=["process", "local"])
+def adapter(request: pytest.FixtureRequest) -> str:
+    """A child process, or a container of this machine's engine, for which its image is built."""
+    name: str = request.param
+    if name == "local":
+        client = connected()
+        folder = assets("processors") / "llm" / "litellm" / "1"
+        image(client, "llm/litellm@1", folder, mode="real")
+        client.close()
+    return name
+
+
+@pytest.mark.scenario(82)
 async def test_tokens_stream_and_cost_what_the_pinned_table_says(
     tmp_path: Path,
     endpoint: Any,  # noqa: ANN401 - the stand-in's state
+    adapter: str,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    """A container has no network: what it asks goes the one way out that its policy lists."""
     async with opened(told(tmp_path, endpoint)) as services:
-        view = await finished(services, document(endpoint))
+        view = await finished(services, document(endpoint, adapter=adapter))
         assert view.status == "completed", view.error
         (script,) = [one for one in view.outputs if one.path.endswith("/outputs/script.json")]
         stated = json.loads(await services.queries.document(script.cid))
@@ -195,6 +216,8 @@ async def test_tokens_stream_and_cost_what_the_pinned_table_says(
     assert asked["stream"] is True
     said = capfd.readouterr()
     assert KEY not in said.out + said.err
+    assert TEXT not in said.out + said.err
+    assert said.err.count('"adapter.egress.closed"') == (1 if adapter == "local" else 0)
     assert KEY.encode() not in everything(tmp_path / "home")
 
 

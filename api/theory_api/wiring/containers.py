@@ -147,7 +147,7 @@ class Containers:
         spec = snapshot.processor(ref)
         expected = snapshot.pin(ref, lane=settings.lane, platform=settings.platform)
         chosen = await self._images(settings.platform).choose(spec.image, expected)
-        kind = Kind(ref, chosen, limits(spec, "mock"))
+        kind = Kind(ref, chosen, limits(spec))
         there = [one for one in await self.listed(ref) if one.image == chosen.id]
         missing = max(0, spec.runtime.concurrency - len(there))
         return [await self._waiting.start(kind, pace=HealthPace()) for _ in range(missing)]

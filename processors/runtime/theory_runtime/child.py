@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -42,8 +43,13 @@ class Child:
         self._errors: asyncio.ReadTransport
 
     @classmethod
-    async def start(cls, main_file: Path, *, run_dir: Path, brood: Brood) -> "Child":
-        """Start a worker, which waits for its job; it inherits nothing of this environment."""
+    async def start(
+        cls, main_file: Path, *, run_dir: Path, brood: Brood, way_out: Mapping[str, str]
+    ) -> "Child":
+        """Start a worker, which waits for its job; it inherits nothing of this environment.
+
+        `way_out` is what its own says besides, of a proxy that it has to use.
+        """
         ours, theirs = socket.socketpair()
         guarded, lifeline = os.pipe()
         errors, stderr = os.pipe()
@@ -58,7 +64,7 @@ class Child:
                     stderr=stderr,
                     pass_fds=(theirs.fileno(), guarded),
                     cwd="/",
-                    env=environment(run_dir),
+                    env={**environment(run_dir), **way_out},
                     start_new_session=True,
                 )
             )
@@ -149,7 +155,7 @@ class Child:
 def environment(run_dir: Path) -> dict[str, str]:
     """All that a worker's environment holds: the same on every machine, but for its folder.
 
-    `HOME` and `TMPDIR` come with its job.
+    `HOME` and `TMPDIR` come with its job, and names of a way out where it has one.
     """
     return {
         RUN_DIR: str(run_dir),

@@ -3,13 +3,16 @@
 The control plane has let a URI through that its plan's policy lists (spec: limits). A name on that
 list may still lead anywhere; so a name is resolved once, every address that it has must be a
 public one, and the connection goes to the first of them. An address that is itself on the list,
-private or not, is what the list means. Nothing here follows a redirect.
+private or not, is what the list means. Where the run has a way out (see `outlet`), the control
+plane resolves and checks at its other end, and connections go through it. Nothing here follows a
+redirect.
 """
 
 from __future__ import annotations
 
 import http.client
 import ipaddress
+import os
 import re
 import socket
 import ssl
@@ -25,6 +28,10 @@ _URI: Final = re.compile(
 """As the control plane reads it (theory_api.domain.uris); a test holds the two together."""
 _OF_A_SITE: Final = tuple(map(ipaddress.IPv6Network, ("::/96", "64:ff9b:1::/48", "fec0::/10")))
 """Networks that mean something else in every place, whatever the standard library thinks."""
+WAY_OUT: Final = "THEORY_EGRESS"
+"""Environment name of the way out of a run, `host:port` of a proxy; set by its supervisor alone."""
+REFUSED: Final = "Theory-Refused"
+"""The header of an answer that is the way out's own: why there is no connection."""
 _PORTS: Final = {"http": 80, "https": 443}
 _MAX_PORT: Final = 65535
 _TRANSLATED: Final = ipaddress.IPv6Network("64:ff9b::/96")
@@ -40,6 +47,7 @@ class Spot:
     target: str
     """Path and query, as they are asked for."""
     address: str
+    """The name itself where the way out resolves it."""
 
     @property
     def authority(self) -> str:
@@ -71,11 +79,19 @@ def locate(uri: object) -> Spot:
     return Spot(scheme, host, port, target, _address(host, port))
 
 
+def way_out() -> tuple[str, int] | None:
+    """Host and port of the proxy that this run has to use, or None where it connects itself."""
+    host, colon, port = os.environ.get(WAY_OUT, "").rpartition(":")
+    return (host, int(port)) if colon else None
+
+
 def _address(host: str, port: int) -> str:
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
         pass
+    if way_out() is not None:
+        return host
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -122,7 +138,14 @@ class _Plain(http.client.HTTPConnection):
     def connect(self) -> None:
         """Connect to the address; no name is resolved a second time."""
         place = (self._spot.address, self._spot.port)
-        self.sock = socket.create_connection(place, self.timeout)
+        through = way_out()
+        self.sock = socket.create_connection(through or place, self.timeout)
+        if through is not None:
+            try:
+                _tunnel(self.sock, *place)
+            except BaseException:
+                self.close()
+                raise
 
 
 class _Secure(_Plain):
@@ -133,6 +156,33 @@ class _Secure(_Plain):
         super().connect()
         context = ssl.create_default_context()
         self.sock = context.wrap_socket(self.sock, server_hostname=self._spot.host)
+
+
+def _tunnel(wire: socket.socket, host: str, port: int) -> None:
+    """Have a proxy lead a connection on; raises `TheoryError` and `OSError` as `refusal` does."""
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    wire.sendall(f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
+    answer = http.client.HTTPResponse(wire, method="CONNECT")
+    try:
+        answer.begin()
+        if answer.status != http.HTTPStatus.OK:
+            raise refusal(answer.getheader(REFUSED) or f"status_{answer.status}")
+    finally:
+        answer.close()
+
+
+def refusal(reason: str) -> Exception:
+    """Why the way out leads nowhere: what was asked for is refused, or nobody is there.
+
+    `ERR_INPUTS` with `detail.reason` `uri` (no list names it) or `address_private`, `ERR_PROVIDER`
+    `host_unknown`; for the rest the `OSError` that a connection of one's own would have had.
+    """
+    if reason in {"not_listed", "address_private"}:
+        return fault("ERR_INPUTS", "uri" if reason == "not_listed" else reason)
+    if reason == "host_unknown":
+        return fault("ERR_PROVIDER", reason)
+    kinds = {"refused": ConnectionRefusedError, "timeout": TimeoutError}
+    return kinds.get(reason, OSError)(f"the way out: {reason}")
 
 
 def connection(spot: Spot, *, timeout_s: float) -> http.client.HTTPConnection:

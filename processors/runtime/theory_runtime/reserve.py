@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,11 +20,20 @@ class Reserve:
     no run could ever touch it; while a run is at work, none waits.
     """
 
-    def __init__(self, main_file: Path, run_dir: Path, brood: Brood, *, keeps: bool) -> None:
+    def __init__(
+        self,
+        main_file: Path,
+        run_dir: Path,
+        brood: Brood,
+        *,
+        keeps: bool,
+        way_out: Mapping[str, str] | None = None,
+    ) -> None:
         self._main_file = main_file
         self._run_dir = run_dir
         self._brood = brood
         self._keeps = keeps
+        self._way_out = way_out or {}
         self._changing = asyncio.Lock()
         self._waiting: Child | None = None
         self._at_work = 0
@@ -67,7 +76,9 @@ class Reserve:
             await _end(child)
 
     async def _start(self) -> Child:
-        return await Child.start(self._main_file, run_dir=self._run_dir, brood=self._brood)
+        return await Child.start(
+            self._main_file, run_dir=self._run_dir, brood=self._brood, way_out=self._way_out
+        )
 
 
 async def _end(child: Child) -> None:

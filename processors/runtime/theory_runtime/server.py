@@ -19,6 +19,7 @@ from theory_runtime.entrance import entrance
 from theory_runtime.fault import fault
 from theory_runtime.kin import Brood
 from theory_runtime.order import Order
+from theory_runtime.outlet import outlet
 from theory_runtime.reserve import Reserve
 from theory_runtime.run import Place, Run
 from theory_runtime.session import AGAIN, INVALID, Session
@@ -42,11 +43,13 @@ _PING_S: Final = 20.0
 class Runs:
     """The runs of this server, by execution."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, way_out: Mapping[str, str] | None = None) -> None:
         self._place = place
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._reserve = Reserve(place.main_file, place.folder, Brood(), keeps=bool(place.scratch))
+        self._reserve = Reserve(
+            place.main_file, place.folder, Brood(), keeps=bool(place.scratch), way_out=way_out
+        )
 
     def open(self, opening: Mapping[str, Any]) -> Run:
         """Start the run of a `RunOpen`, or attach to it (spec: run.v1).
@@ -130,7 +133,15 @@ async def serve(
         guard.conceal()
     guard.adopt_orphans()
     guard.signal_at_parents_death(signal.SIGTERM)
-    runs, loop, ending = Runs(place), asyncio.get_running_loop(), asyncio.Event()
+    async with outlet(place.folder) as way_out:
+        await _serve(Runs(place, way_out), place, lifeline, listen)
+
+
+async def _serve(
+    runs: Runs, place: Place, lifeline: int | None, listen: tuple[str, int] | None
+) -> None:
+    """Answer for the runs until told to end."""
+    loop, ending = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     orphaned = asyncio.Event()

@@ -11,6 +11,7 @@ from typing import Any, Final
 import httpx
 import structlog
 
+from theory_api.adapters.docker.egress import SOCKET
 from theory_api.adapters.docker.engine import Ended, Engine
 from theory_api.adapters.docker.meter import Account, Watch
 from theory_api.adapters.docker.sandbox import STOP_S
@@ -31,7 +32,7 @@ _ENGINE_S: Final = 30.0
 _LINES: Final = 50
 _THOUSAND: Final = 1000
 _CLOSED: Final = 0o755
-_SOCKETS: Final = frozenset({"run.sock", "io.sock"})
+_SOCKETS: Final = frozenset({"run.sock", "io.sock", SOCKET})
 _MOUNTS: Final = frozenset({"work", "secrets"})
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from theory_api.adapters.docker.container import Container
-from theory_api.adapters.docker.egress import Egress
+from theory_api.adapters.docker.egress import SOCKET, Egress
 from theory_api.adapters.docker.engine import Engine
 from theory_api.adapters.docker.images import Chosen, Images, absent
 from theory_api.adapters.docker.remains import Remains
@@ -25,6 +25,7 @@ from theory_api.adapters.run_v1.allowance import Allowance
 from theory_api.adapters.run_v1.calling import coded
 from theory_api.adapters.run_v1.gateway import Gateway, GatewayServer
 from theory_api.adapters.run_v1.places import Places
+from theory_api.observability.redaction import Redactor
 from theory_api.ports.adapter import Measurement
 from theory_core import TheoryError, digest
 
@@ -43,6 +44,8 @@ class Live:
     sought: bool = False
     """Whether the engine was asked for a container of its own."""
     door: Gateway | None = None
+    egress: Egress | None = None
+    """Its way out, where it may have one."""
     hidden: tuple[str, ...] = ()
     connected: bool = False
     allowance: Allowance | None = None
@@ -54,7 +57,7 @@ class Live:
     gone: bool = True
     tail: str = ""
     closing: asyncio.Task[None] | None = None
-    """The end of its door, which nobody waits for before the release."""
+    """The end of its door and of its way out, which nobody waits for before the release."""
     cost: Measurement = field(default_factory=Measurement)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -90,7 +93,6 @@ class Lodging:
         self._pool = pool
         self._remains = remains
         self._home = home
-        self._egress = Egress(engine)
 
     async def enter(
         self, live: Live, kind: Kind, secrets: dict[str, str], tenant: str
@@ -100,7 +102,7 @@ class Lodging:
         Raises `TheoryError`: `ERR_CANCELLED`, `ERR_DOCKER`, `ERR_IMAGE_NOT_FOUND`, `ERR_STORAGE`.
         """
         live.image_id = kind.image.id if kind.image.digest is None else None
-        if not secrets and not kind.limits.egress:
+        if not secrets and not kind.egress:
             mark = partial(self._places.mark, live.name)
             live.lent = await self._pool.claim(kind, borrower=live.name, tenant=tenant, mark=mark)
         if live.lent is not None:
@@ -117,7 +119,6 @@ class Lodging:
             secrets=str(place.secrets) if secrets else "",
             limits=kind.limits,
             labels={LABEL_HOME: self._home, LABEL_EXECUTION: live.name, LABEL_REF: kind.ref},
-            network=await self._egress.network() if kind.limits.egress else "none",
         )
         live.sought = True
         ident = await self._create(live.name, request, kind.image)
@@ -155,10 +156,6 @@ class Lodging:
             lent.drop()
             live.gone = True
 
-    async def close(self) -> None:
-        """Let go of the network."""
-        await self._egress.close()
-
 
 async def open_gateway(path: Path, gateway: Gateway) -> GatewayServer:
     """Listen where the container's user may connect; only its folder leads there."""
@@ -166,3 +163,25 @@ async def open_gateway(path: Path, gateway: Gateway) -> GatewayServer:
         return await GatewayServer.open(path, gateway, mode=_ANYBODY)
     except OSError as error:
         raise coded("ERR_ADAPTER_INVOCATION", "gateway") from error
+
+
+async def open_egress(live: Live, folder: Path, reach: tuple[str, ...]) -> None:
+    """Give an execution the way out that it may have, if it may have any."""
+    if not reach:
+        return
+    # Hosts are in lower case when they are logged.
+    redactor = Redactor(value.lower() for value in live.hidden)
+    egress = Egress(reach, execution_id=live.name, redact=redactor.text)
+    try:
+        await egress.listen(folder / SOCKET)
+    except OSError as error:
+        raise coded("ERR_ADAPTER_INVOCATION", "egress") from error
+    live.egress = egress
+
+
+async def close_doors(gateway: GatewayServer, egress: Egress | None) -> None:
+    """Shut both at once, and wait until nothing of them is left."""
+    if egress is not None:
+        egress.shut()
+        await egress.close()
+    await gateway.close()

@@ -62,8 +62,6 @@ class Limits:
     """Processors, e.g. `1` or `0.5`."""
     memory: str
     """E.g. `1Gi`; all of it, files in memory included."""
-    egress: bool = False
-    """Whether it may open connections."""
 
     @property
     def nano_cpus(self) -> int:
@@ -85,10 +83,9 @@ class Limits:
         return max(int(number) << power, _LEAST_MEMORY)
 
 
-def limits(spec: ProcessorSpec, mode: str) -> Limits:
-    """What a container of a processor may use. Law: mode mock has no network."""
-    egress = spec.network == "egress" and mode == "real"
-    return Limits(spec.runtime.cpu, spec.runtime.memory, egress=egress)
+def limits(spec: ProcessorSpec) -> Limits:
+    """What a container of a processor may use."""
+    return Limits(spec.runtime.cpu, spec.runtime.memory)
 
 
 def _arguments(image_id: str, image_digest: str | None, *, reused: bool) -> list[str]:
@@ -109,15 +106,14 @@ def create_request(
     folder: str,
     limits: Limits,
     labels: Mapping[str, str],
-    network: str,
     secrets: str = "",
     reused: bool = False,
 ) -> dict[str, Any]:
     """The body of the engine's `POST /containers/create`.
 
     Law: the image by its id, no capability, no new privilege, a root that cannot be written, no
-    network unless the spec says egress, one bind to write to: the folder of the execution. `folder`
-    and `secrets` are on the engine's machine. One that is `reused` has to clean after each run.
+    network whatever the spec says, one bind to write to: the folder of the execution. `folder` and
+    `secrets` are on the engine's machine. One that is `reused` has to clean after each run.
     """
     binds = [f"{folder}:{INSIDE}:rw"]
     if secrets:
@@ -128,7 +124,7 @@ def create_request(
         "Image": image_id,
         "Cmd": _arguments(image_id, image_digest, reused=reused),
         "User": USER,
-        "NetworkDisabled": not limits.egress,
+        "NetworkDisabled": True,
         "StopTimeout": STOP_S,
         "Labels": dict(labels),
         "HostConfig": {
@@ -137,7 +133,7 @@ def create_request(
                 "/tmp": _TMP.format(size=memory // 4),  # noqa: S108 - the container's own
                 WORK: _TMP.format(size=memory // 2),
             },
-            "NetworkMode": network if limits.egress else "none",
+            "NetworkMode": "none",
             "Privileged": False,
             "ReadonlyRootfs": True,
             "CapAdd": [],

@@ -14,7 +14,13 @@ import structlog
 from theory_api.adapters.docker.container import CONFIRM_S, Container
 from theory_api.adapters.docker.engine import Engine
 from theory_api.adapters.docker.images import Images
-from theory_api.adapters.docker.lodging import Live, Lodging, open_gateway
+from theory_api.adapters.docker.lodging import (
+    Live,
+    Lodging,
+    close_doors,
+    open_egress,
+    open_gateway,
+)
 from theory_api.adapters.docker.remains import Remains
 from theory_api.adapters.docker.sandbox import INSIDE, limits
 from theory_api.adapters.docker.warm import Kind, pool
@@ -55,6 +61,8 @@ class Call:
     request: Mapping[str, Any]
     timeout_s: float
     on_frame: FrameSink | None
+    reach: tuple[str, ...] = ()
+    """Origins that it may connect to."""
 
 
 class LocalWsAdapter:
@@ -161,7 +169,8 @@ class LocalWsAdapter:
                 expected_oci=expected_oci,
                 upload={"url": UPLOAD_URL, "headers": {}, "socket": f"{INSIDE}/{live.socket}"},
             )
-            call = Call(request, timeout_s, on_frame)
+            reach = tuple(payload.get("reach", ())) if kind.egress else ()
+            call = Call(request, timeout_s, on_frame, reach)
             envelope = await self._hosted(live, container, call)
         except TheoryError as error:
             told = coded("ERR_CANCELLED") if live.halt.is_set() else error
@@ -182,7 +191,8 @@ class LocalWsAdapter:
         spec = snapshot.processor(ref)
         chosen = await self._images.choose(spec.image, expected)
         await self._remains.sweep(set(self._live))
-        return Kind(ref, chosen, limits(spec, payload["mode"]))
+        egress = spec.network == "egress" and payload["mode"] == "real"
+        return Kind(ref, chosen, limits(spec), egress=egress)
 
     async def _hosted(self, live: Live, container: Container, call: Call) -> Mapping[str, Any]:
         """Run with the execution's door open; it is there before anything of the run is."""
@@ -191,6 +201,8 @@ class LocalWsAdapter:
         live.door = Gateway(live.name, self._intakes, expires_in_s=limit_s)
         gateway = await open_gateway(container.folder / live.socket, live.door)
         try:
+            # Before it starts: what is in its folder then is all that it will ever have.
+            await open_egress(live, container.folder, call.reach)
             # Law: asked once there is a container: a successor that takes it away keeps it from
             # starting, and one that came before there was any is known to this answer.
             await calling.permitted(self._may_start, live.halt.is_set)
@@ -207,7 +219,7 @@ class LocalWsAdapter:
             raise await self._explained(live, container, error) from error
         finally:
             container.finish()
-            live.closing = asyncio.create_task(gateway.close())
+            live.closing = asyncio.create_task(close_doors(gateway, live.egress))
 
     async def _converse(self, live: Live, container: Container, call: Call) -> Mapping[str, Any]:
         """Talk to the processor up to its result."""
@@ -279,6 +291,8 @@ class LocalWsAdapter:
         if live.door is not None:
             # Not before the run heard of it: an upload that fails would be its reason to end.
             live.door.shut()
+        if live.egress is not None:
+            live.egress.shut()
         if until:
             ended = asyncio.ensure_future(live.ended.wait())
             await asyncio.wait({ended}, timeout=until - time.monotonic())
@@ -297,7 +311,8 @@ class LocalWsAdapter:
         container, allowance, door = live.container, live.allowance, live.door
         if not live.connected or container is None or allowance is None or door is None:
             raise coded("ERR_UNAVAILABLE", "the run is not there yet")
-        socket, moving = container.run_socket, (allowance, door)
+        others = () if live.egress is None else (live.egress,)
+        socket, moving = container.run_socket, (allowance, door, *others)
         await steer(socket, execution_id, op, within_s=self._pace.control_s, moving=moving)
 
     def measured(self, execution_id: str) -> Measurement:
@@ -335,7 +350,6 @@ class LocalWsAdapter:
         await asyncio.gather(*(self.cancel(name) for name in running))
         closing = [live.closing for live in self._live.values() if live.closing is not None]
         await asyncio.gather(*closing)
-        await self._lodging.close()
         self._engine.close()
 
 

@@ -42,6 +42,8 @@ class Kind:
     ref: str
     image: Chosen
     limits: Limits
+    egress: bool = False
+    """Whether its run has a way out of its container: it shares none then."""
 
     def facts(self) -> dict[str, Any]:
         """As it is written down."""
@@ -75,7 +77,7 @@ class Pool:
 
     Laws: one execution at a time in each, so that what it uses is its own; one tenant in each, the
     first that it worked for. How many run at once is how many were started. None ever holds a
-    secret, none has a network. A lock dies with its holder and the holder's run does not: who
+    secret or has a way out. A lock dies with its holder and the holder's run does not: who
     borrows is written down before anything of it runs, and erased only once nothing of it does.
     """
 
@@ -197,7 +199,6 @@ class Pool:
             folder=str(folder),
             limits=kind.limits,
             labels={LABEL_HOME: self._home, LABEL_WARM: name, LABEL_REF: kind.ref},
-            network="none",
             reused=True,
         )
         ident = await self._engine.create(f"theory-warm-{self._home}-{name}", request)

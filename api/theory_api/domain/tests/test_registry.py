@@ -135,6 +135,27 @@ def test_a_fingerprint_names_secrets_in_mode_real_alone(snapshot: RegistrySnapsh
     assert real == "cpu:1;memory:2Gi;platform:arm64;runtime:python3;secrets:A_KEY,B_KEY"
 
 
+@pytest.mark.scenario(82)
+def test_a_run_reaches_what_policy_and_spec_list_in_mode_real_and_with_egress_alone() -> None:
+    own = {"network": "egress", "uri_allow": ["https://api.example.org"]}
+    listed = ("http://127.0.0.1:8080", "https://api.example.org")
+    for changes, mode, expected in (
+        (own, "real", listed),
+        (own, "mock", ()),
+        ({"network": "egress"}, "real", listed[:1]),
+        ({"network": "none"}, "real", ()),
+    ):
+        document = contents(processors={"llm/writer@1": {**PROCESSOR, **changes}})
+        spec = RegistrySnapshot.from_document(canonicalize(document)).processor("llm/writer@1")
+        assert spec.reach(mode, listed[:1]) == expected
+    assert (
+        RegistrySnapshot.from_document(canonicalize(contents()))
+        .processor("llm/writer@1")
+        .reach("real", ())
+        == ()
+    )
+
+
 def test_a_fingerprint_names_gpus_where_there_are_any() -> None:
     runtime = {**PROCESSOR["runtime"], "gpu": 2}
     document = contents(processors={"llm/writer@1": {**PROCESSOR, "runtime": runtime}})

@@ -255,6 +255,8 @@ def _post(endpoint: str, body: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an a
         wire.request("POST", spot.target, json.dumps(body), headers)
         answer = wire.getresponse()
         text = answer.read(MAX_ANSWER_BYTES + 1)
+    except TheoryError:
+        raise
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _failed(type(error).__name__) from None
     finally:

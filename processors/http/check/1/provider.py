@@ -84,6 +84,9 @@ def ask(spot: Spot, method: str, timeout_s: float) -> Facts:
         clock.start()
         answer = _ask(wire, spot, method)
         return _fault("timeout") if late.is_set() else answer
+    except TheoryError:
+        # The way out refused: that is no fact about the server.
+        raise
     except TimeoutError:
         return _fault("timeout")
     except ssl.SSLError:

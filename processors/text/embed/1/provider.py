@@ -297,6 +297,8 @@ def _post(endpoint: str, key: str, question: bytes) -> Mapping[str, Any]:
         wire.request("POST", spot.target, body=question, headers=headers)
         answer = wire.getresponse()
         status, body = answer.status, answer.read(MAX_ANSWER_BYTES + 1)
+    except TheoryError:
+        raise
     except TimeoutError:
         raise _failed("timeout") from None
     except (OSError, http.client.HTTPException, ValueError):

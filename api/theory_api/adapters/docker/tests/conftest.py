@@ -66,6 +66,7 @@ class Bench:
     client: Any
     secrets: dict[str, str]
     ref: str = REF
+    reach: tuple[str, ...] = ()
     frames: list[Mapping[str, Any]] = field(default_factory=list)
 
     async def run(
@@ -100,6 +101,7 @@ class Bench:
             "registry_snapshot": digest(b""),
             "timeout_s": int(timeout_s),
             "secrets": list(secrets),
+            "reach": list(self.reach),
             "inputs_hash": digest(b"unused"),
         }
         envelope = await self.adapter.invoke(

@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from theory_api.adapters.docker import egress
 from theory_api.adapters.docker import engine as module
-from theory_api.adapters.docker.egress import Egress
 from theory_api.adapters.docker.engine import Engine
 from theory_api.adapters.docker.lodging import Live
 from theory_api.adapters.docker.tests.conftest import PRINT, REF, Bench, adapter_of
@@ -23,7 +21,7 @@ from theory_api.adapters.memory.artifacts import MemoryArtifacts
 from theory_api.adapters.memory.intakes import MemoryIntakes
 from theory_api.adapters.run_v1.places import home_name
 from theory_api.ports.adapter import Measurement
-from theory_api.tests.engine import address, left
+from theory_api.tests.engine import left
 from theory_core import TheoryError
 
 pytestmark = pytest.mark.timeout(120)
@@ -74,23 +72,6 @@ async def test_a_container_that_comes_too_late_is_removed(
     while left(bench.client, home_name(bench.home)):
         assert time.monotonic() < until
         await asyncio.sleep(0.1)
-
-
-async def test_every_network_that_was_asked_for_at_once_is_there(
-    client: Any,  # noqa: ANN401 - of the SDK
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(egress, "NETWORK", "theory-test-egress")
-    engine = Engine(address())
-    try:
-        found = await asyncio.gather(*(Egress(engine).network() for _ in range(6)))
-        there = {network.id for network in client.networks.list(names=["^theory-test-egress$"])}
-        assert set(found) <= there
-        assert await Egress(engine).network() in there
-    finally:
-        for network in client.networks.list(names=["^theory-test-egress$"]):
-            network.remove()
-        engine.close()
 
 
 async def test_a_cancel_while_an_image_is_pulled_is_confirmed_at_once(

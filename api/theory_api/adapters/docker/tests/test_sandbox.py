@@ -21,7 +21,6 @@ def request(**changes: object) -> dict[str, object]:
         "folder": "/srv/theory-0-c0ffeed/x1",
         "limits": Limits("0.5", "1Gi"),
         "labels": {"theory.home": "c0ffee", "theory.execution": "x1"},
-        "network": "none",
     }
     return create_request(**(given | changes))  # type: ignore[arg-type]
 
@@ -89,19 +88,6 @@ def test_the_whole_create_request_is_this() -> None:
     }
 
 
-def test_egress_is_a_network_of_its_own_and_nothing_else() -> None:
-    plain = request()
-    open_ = request(limits=Limits("0.5", "1Gi", egress=True), network="theory-egress")
-    host = open_["HostConfig"]
-    assert isinstance(host, dict)
-    assert host.pop("NetworkMode") == "theory-egress"
-    assert open_.pop("NetworkDisabled") is False
-    plain.pop("NetworkDisabled")
-    assert isinstance(plain["HostConfig"], dict)
-    plain["HostConfig"].pop("NetworkMode")
-    assert open_ == plain
-
-
 def test_a_container_for_several_runs_is_told_what_to_clean_after_each() -> None:
     assert request(reused=True) == request() | {
         "Cmd": [
@@ -147,19 +133,26 @@ async def test_the_engine_made_what_was_asked_for(bench: Bench) -> None:
 
 @pytest.mark.scenario(82)
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("mode", ["mock", "real"])
-async def test_a_spec_that_says_egress_has_a_network_in_mode_real_alone(
-    bench: Bench, mode: str
+@pytest.mark.parametrize(
+    ("mode", "reach", "sockets"),
+    [("mock", True, 2), ("real", False, 2), ("real", True, 3)],
+)
+async def test_a_spec_that_says_egress_has_a_socket_more_and_no_network(
+    bench: Bench, mode: str, *, reach: bool, sockets: int
 ) -> None:
     bench.adapter._snapshots = Registry(network="egress")
+    bench.reach = ("http://127.0.0.1:9",) if reach else ()
     run = asyncio.create_task(bench.run({"do": "sleep"}, mode=mode))
     while "Event" not in bench.kinds():
         assert not run.done(), run.result()
         await asyncio.sleep(0.05)
-    networks = list(bench.container().attrs["NetworkSettings"]["Networks"])
-    assert networks == (["theory-egress"] if mode == "real" else [])
+    attrs = bench.container().attrs
+    assert (attrs["HostConfig"]["NetworkMode"], attrs["Config"]["NetworkDisabled"]) == (
+        "none",
+        True,
+    )
+    assert attrs["NetworkSettings"]["IPAddress"] == ""
+    folder = bench.adapter._places.of("x1").folder
+    assert len(list(folder.glob("*.sock"))) == sockets
     assert await bench.adapter.cancel("x1")
     await run
-    await bench.adapter.close()
-    if mode == "real":
-        assert bench.client.networks.list(names=["theory-egress"]) == []
