@@ -75,6 +75,7 @@ proposal = st.builds(
     adapter=maybe(text),
 )
 usage = st.builds(cmd.Usage, measured=vector, reported=vector)
+seal = st.builds(val.StreamSeal, path=text, digest=text, count=count, bytes=count)
 input_bytes = st.builds(val.InputBytes, path=text, cid=text, size_bytes=count)
 
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
@@ -98,6 +99,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "tuple[InputBytes, ...]": many(input_bytes),
     "tuple[SelectorSpec, ...]": many(selector),
     "tuple[Verdict, ...]": many(verdict),
+    "tuple[StreamSeal, ...]": many(seal),
 }
 """Type of a command's field -> what it may hold; a new type has to be added here."""
 

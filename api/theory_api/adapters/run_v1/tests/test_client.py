@@ -22,7 +22,7 @@ from theory_api.adapters.run_v1.tests.conftest import (
     saying,
     token,
 )
-from theory_core import RunProtocol, TheoryError, encode_frame, loads_strict
+from theory_core import TheoryError, encode_frame, loads_strict
 
 TURN_FRAMES = round(TURN_S * FRAMES_PER_S)
 
