@@ -37,6 +37,7 @@ ALONE: Final = frozenset({"killparent"})
 """What is done to a whole server: nobody else may be in it."""
 LIAR: Final = "test/liar@1"
 LYING: Final = Path(__file__).parent / "lying"
+CONCURRENCY: Final = 8
 SPEC: Final = """\
 schema: theory.processor.v1
 ref: {ref}
@@ -48,7 +49,7 @@ runtime:
   timeout_s: {timeout_s}
   python: "3"
   gpu: 0
-  concurrency: 8
+  concurrency: {concurrency}
   watts: {{cpu: 15, gpu: 0}}
 secrets: {{required: [], optional: []}}
 inputs: {{type: object}}
@@ -87,7 +88,8 @@ def ground(folder: Path) -> Iterator[Ground]:
     for ref, timeout_s in ((REF, 60), (LIAR, 2)):
         spec = place / "processors" / f"{ref.replace('@', '/')}.yaml"
         spec.parent.mkdir(parents=True)
-        text = SPEC.format(ref=ref, image=repository_of(ref), timeout_s=timeout_s)
+        told = {"timeout_s": timeout_s, "concurrency": CONCURRENCY}
+        text = SPEC.format(ref=ref, image=repository_of(ref), **told)
         spec.write_text(text, encoding="utf-8")
     with contextlib.ExitStack() as stack:
         made, images = DIGEST, ""
@@ -293,7 +295,8 @@ async def _a_server(ground: Ground, _home: Path, ref: str) -> AsyncIterator[dict
 async def _a_cloud(ground: Ground, home: Path, ref: str) -> AsyncIterator[dict[str, str]]:
     """The gateway stands where the cloud finds it: here that is this machine."""
     (port,) = transports.free_ports(1)
-    async with transports.deployed(home, digest=ground.digest, ref=ref, root=ROOTS[ref]) as cloud:
+    what: dict[str, Any] = {"ref": ref, "root": ROOTS[ref], "concurrency": CONCURRENCY}
+    async with transports.deployed(home, digest=ground.digest, **what) as cloud:
         with transports.modal_settings(cloud):
             yield {
                 "THEORY_GATEWAY_LISTEN": f"127.0.0.1:{port}",

@@ -311,12 +311,17 @@ def modal_settings(cloud: ModalCloud) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def deployed(
-    folder: Path, *, digest: str = DIGEST, ref: str = REF, root: Path = FIXTURES
+    folder: Path,
+    *,
+    digest: str = DIGEST,
+    ref: str = REF,
+    root: Path = FIXTURES,
+    **changes: object,
 ) -> AsyncIterator[ModalCloud]:
     """A cloud to which a processor of the tests was deployed, in the image of a digest."""
     async with modal_cloud(folder) as cloud:
         pinned = {"image": f"{repository_of(ref)}@{digest}", "image_digest": digest}
-        deployment, layout = deeds(free_ports(2), ref=ref, app=app_name(ref), **pinned)
+        deployment, layout = deeds(free_ports(2), ref=ref, app=app_name(ref), **pinned, **changes)
         layout = replace(layout, root=str(root))
         cloud.images.add(deployment.image)
         cloud.secrets["dev", "theory-openai-api-key"] = {"OPENAI_API_KEY": "canary-1234567890"}
