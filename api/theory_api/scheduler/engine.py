@@ -207,7 +207,9 @@ class Engine:
     def served(self) -> Served:
         """The one shard, while it is served."""
         serving = self._started and self.fault is None
-        return Served((self._shard,) if serving else (), aside=len(self.aside))
+        age = None if self.verified is None else self.verified.age_s
+        shards = (self._shard,) if serving else ()
+        return Served(shards, aside=len(self.aside), verified_age_s=age)
 
     @property
     def idle(self) -> bool:

@@ -133,7 +133,10 @@ class Router:
         owned = self.ownership.owned
         tenures = [tenure for name in owned if (tenure := self.ownership.serving(name)) is not None]
         aside = sum(len(tenure.engine.aside) for tenure in tenures)
-        return Served(owned, dict(self.ownership.faults), aside)
+        ages = [tenure.engine.served.verified_age_s for tenure in tenures]
+        known = [age for age in ages if age is not None]
+        oldest = max(known) if known and len(known) == len(ages) else None
+        return Served(owned, dict(self.ownership.faults), aside, oldest)
 
     async def stop(self) -> None:
         """Give every shard back in order; others take them at once."""

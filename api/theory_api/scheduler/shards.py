@@ -24,6 +24,8 @@ class Served:
     """Shard -> code of what last kept this process from serving it."""
     aside: int = 0
     """Plans of these shards that are refused, as their ledgers are not what was written."""
+    verified_age_s: float | None = None
+    """Since all ledgers of these shards were verified from their first bytes; None before."""
 
 
 def shards(count: int) -> tuple[str, ...]:

@@ -20,6 +20,9 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     aside: int
     """How many of its plans are refused: their ledgers are not what was written; the log and
     `theory ledger verify` name them."""
+    verified_age_s: float | None
+    """Seconds since the last walk ended that verified every ledger of its shards from the first
+    byte; null before the first one has."""
 
 
 @get(
@@ -48,7 +51,11 @@ async def readyz(doors: InjectedDoors) -> Ready:
     _check(doors)
     served = doors.served()
     return Ready(
-        ok=True, shards=list(served.shards), faults=dict(served.faults), aside=served.aside
+        ok=True,
+        shards=list(served.shards),
+        faults=dict(served.faults),
+        aside=served.aside,
+        verified_age_s=served.verified_age_s,
     )
 
 

@@ -12,11 +12,13 @@ from theory_api.domain.values import ControlOp, SelectorSpec
 from theory_api.ports.inbox import InboxRow
 from theory_api.ports.truth import INBOX, IdempotencyRow
 from theory_api.scheduler.answer import Answer, outcome, reply
+from theory_api.scheduler.engine import Engine
 from theory_api.scheduler.shards import shard_of, shards
 from theory_api.scheduler.tenure import LeasePace
 from theory_api.scheduler.tests.bench import settle, step
 from theory_api.scheduler.tests.processors import Run, forever
 from theory_api.scheduler.tests.replicas import Ledger, Replica, code
+from theory_api.scheduler.verification import Verified
 from theory_api.services.plans import Applied
 from theory_core import TheoryError, digest
 
@@ -231,6 +233,20 @@ async def test_events_are_seen_on_every_replica_in_order_and_across_owners(
     await ledger.until(asyncio.gather(*readers))
     events = list(range(1, len(ledger.kinds(plan)) + 1))
     assert seen == {"one": events, "two": events}
+
+
+async def test_a_replica_tells_the_age_of_what_it_verified_longest_ago(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = await pair(ledger)
+    first, second = (one.ownership.serving(name) for name in sorted(one.ownership.owned))
+    assert first is not None
+    assert second is not None
+    walks = {first.engine: Verified(3.0, 1, 9, ()), second.engine: None}
+    monkeypatch.setattr(Engine, "verified", property(walks.get))
+    assert one.router.served.verified_age_s is None, "one shard was never walked over to the end"
+    walks[second.engine] = Verified(7.5, 0, 0, ())
+    assert one.router.served.verified_age_s == 7.5
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before it reads", "while it reads"])

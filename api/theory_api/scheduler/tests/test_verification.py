@@ -155,9 +155,11 @@ async def test_pages_are_verified_one_on_top_of_the_other_in_a_thread() -> None:
 async def test_an_engine_tells_what_its_walk_found() -> None:
     async with House() as house:
         assert house.engine.verified is None
+        assert house.engine.served.verified_age_s is None
         await finished(house, "p1")
         made, _ = await walked(house)
         house.engine._verification = made
         found = house.engine.verified
         assert found is not None
         assert found.plans == 1
+        assert house.engine.served.verified_age_s is not None

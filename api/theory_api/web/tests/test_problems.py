@@ -173,7 +173,7 @@ async def test_health_says_ok_or_why_not(client: httpx.AsyncClient, service: Fai
 
 
 async def test_who_has_the_key_is_told_what_is_served(client: httpx.AsyncClient) -> None:
-    ready = {"ok": True, "shards": [], "faults": {}, "aside": 0}
+    ready = {"ok": True, "shards": [], "faults": {}, "aside": 0, "verified_age_s": None}
     assert (await client.get("/readyz")).json() == ready
     assert (await client.get("/readyz", headers={"authorization": ""})).status_code == 401
 
