@@ -443,7 +443,7 @@ async def test_what_nobody_reads_is_held_for_a_while_and_counts_as_a_connection(
 
     listening = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
-    bounds = Bounds(connections=1, idle_s=0.5)
+    bounds = Bounds(connections=1, idle_s=2.0 if late else 30.0)
     async with opened(f"http://127.0.0.1:{port}", bounds=bounds) as way:
         client = socket.socket(socket.AF_UNIX)
         client.setblocking(False)  # noqa: FBT003
@@ -510,7 +510,7 @@ async def test_a_name_is_looked_up_though_every_thread_of_the_loop_is_taken(
 async def test_a_name_that_hangs_counts_among_those_of_its_run_until_it_is_given_up(
     opened: Opened, system: Names
 ) -> None:
-    bounds = Bounds(connect_s=0.5, lookups=1)
+    bounds = Bounds(connect_s=1.0, lookups=1)
     slow = ("http://slow.example",)
     async with opened(*slow, resolve=None, bounds=bounds) as way:
         for _ in range(2):
