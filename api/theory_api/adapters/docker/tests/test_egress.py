@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
+import socket
+import ssl
+import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Callable, MutableMapping
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +19,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from theory_api.adapters.docker import egress as module
+from theory_api.adapters.docker import lookups
 from theory_api.adapters.docker.egress import SOCKET, Bounds, Egress
+from theory_api.adapters.docker.proxying import parse
 from theory_api.domain import addresses
 
 WORD = b"unspeakable"
@@ -92,7 +100,8 @@ def opened() -> Opened:
 
         with tempfile.TemporaryDirectory(prefix="th-", dir="/tmp") as folder:  # sockets: short
             path = Path(folder) / SOCKET
-            egress = Egress(origins, execution_id="x1", resolve=resolve, **more)
+            more.setdefault("resolve", resolve)
+            egress = Egress(origins, execution_id="x1", **more)
             await egress.listen(path)
             try:
                 async with asyncio.timeout(30):
@@ -156,10 +165,16 @@ async def test_a_plain_request_goes_on_as_the_server_expects_it(
     ("target", "expected"), [("", "/"), ("?x=1", "/?x=1"), ("/a?b=/c?d", "/a?b=/c?d")]
 )
 def test_the_path_is_what_follows_the_host(target: str, expected: str) -> None:
-    asked = module._parse(f"GET http://a.example{target} HTTP/1.0\r\n\r\n".encode())
+    asked = parse(f"GET http://a.example{target} HTTP/1.0\r\n\r\n".encode())
     assert (asked.host, asked.port, asked.plain) == ("a.example", 80, True)
     told = f"GET {expected} HTTP/1.0\r\nHost: a.example\r\nConnection: close\r\n\r\n"
     assert asked.head == told.encode()
+
+
+def test_a_host_is_the_same_in_either_case_and_a_path_is_not() -> None:
+    asked = parse(b"GET HTTP://A.Example:8080/B?C HTTP/1.1\r\n\r\n")
+    assert (asked.host, asked.port) == ("a.example", 8080)
+    assert asked.head.startswith(b"GET /B?C HTTP/1.1\r\nHost: a.example:8080\r\n")
 
 
 @pytest.mark.scenario(82, 98)
@@ -249,6 +264,12 @@ async def test_the_connection_goes_to_the_address_that_was_checked(
         "CONNECT a.example:443 HTTP/2\r\n\r\n",
         "GET http://a.example/ HTTP/1.1\r\nX: a\r\n folded\r\n\r\n",
         "\x16\x03\x01\r\n\r\n",
+        "GET http://a.example/ HTTP/1.1\r\nX: a\nHost: evil.example\r\n\r\n",
+        "GET http://a.example/ HTTP/1.1\r\nX: a\rHost: evil.example\r\n\r\n",
+        "GET http://a.example/ HTTP/1.1\r\nX: a\0b\r\n\r\n",
+        "GET http://a.example/ HTTP/1.1\r\nHost : evil.example\r\n\r\n",
+        "GET http://a.example/ HTTP/1.1\r\nno colon\r\n\r\n",
+        "CONNECT a.example:443 HTTP/1.1\r\nX: a\nb\r\n\r\n",
     ],
 )
 async def test_what_is_no_request_to_a_proxy_is_refused(opened: Opened, text: str) -> None:
@@ -365,3 +386,176 @@ async def test_a_host_that_spells_a_secret_is_not_logged(opened: Opened) -> None
         async with opened(redact=redact) as way:
             await way.tunnel("Canary-0123.evil.example", 443)
     assert [line["host"] for line in logged] == ["[redacted].evil.example"]
+
+
+async def test_what_a_run_leaves_in_the_place_of_the_socket_is_told_and_no_error(
+    opened: Opened,
+) -> None:
+    with capture_logs() as logged:
+        async with opened("http://a.example") as way:
+            way.path.unlink()
+            way.path.mkdir()
+            await way.egress.close()
+            way.path.rmdir()
+    assert [line["event"] for line in logged] == ["adapter.egress.left"]
+
+
+async def test_the_header_of_a_plain_request_counts_before_anybody_is_told(
+    opened: Opened, server: Server
+) -> None:
+    origin = f"http://127.0.0.1:{server.port}"
+    async with opened(origin, bounds=Bounds(total_bytes=1000)) as way:
+        whole = f"GET {origin}/ HTTP/1.1\r\nX: {'x' * 1000}\r\n\r\n"
+        assert await way.answer(whole) == (503, "bytes")
+        assert server.connections == 0
+        # What is left is enough for the header, and not for its echo.
+        reader, writer = await way.ask(f"GET {origin}/ HTTP/1.1\r\nX: {'x' * 600}\r\n\r\n")
+        assert await reader.read() == b""
+        writer.close()
+        assert await way.tunnel("127.0.0.1", server.port) == (503, "bytes")
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_what_nobody_reads_is_held_for_a_while_and_counts_as_a_connection(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, *, late: bool
+) -> None:
+    """The server has said everything and is gone; what does not fit the socket waits here."""
+    held: list[asyncio.WriteTransport] = []
+    serve = Egress._serve
+
+    async def seen(
+        egress: Egress, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        held.append(writer.transport)
+        await serve(egress, reader, writer)
+
+    monkeypatch.setattr(Egress, "_serve", seen)
+    said = 0
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal said
+        while not held[0].get_write_buffer_size():
+            writer.write(bytes(1 << 14))
+            said += 1 << 14
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        writer.close()
+
+    listening = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    bounds = Bounds(connections=1, idle_s=2.0 if late else 30.0)
+    async with opened(f"http://127.0.0.1:{port}", bounds=bounds) as way:
+        client = socket.socket(socket.AF_UNIX)
+        client.setblocking(False)  # noqa: FBT003
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(client, str(way.path))
+        await loop.sock_sendall(client, f"GET http://127.0.0.1:{port}/ HTTP/1.0\r\n\r\n".encode())
+        with capture_logs() as logged:
+            await until(lambda: bool(logged))
+        assert [line["ended"] for line in logged] == ["done"]
+        assert await way.tunnel("127.0.0.1", port) == (503, "too_many")
+        if late:
+            await until(lambda: not way.egress._tasks)
+            assert held[0].get_write_buffer_size() == 0
+        got = 0
+        while piece := await loop.sock_recv(client, 1 << 16):
+            got += len(piece)
+        assert (got < said) is late
+        client.close()
+        await until(lambda: not way.egress._tasks)
+    listening.close()
+
+
+class Names:
+    """A system that answers when it is let, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.let = threading.Event()
+
+    def getaddrinfo(self, *_: object, **__: object) -> list[tuple[Any, ...]]:
+        self.asked += 1
+        self.let.wait(30)
+        return [(0, 0, 0, "", ("127.0.0.1", 0))]
+
+
+@pytest.fixture
+def system(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+    found = Names()
+    monkeypatch.setattr(socket, "getaddrinfo", found.getaddrinfo)
+    with ThreadPoolExecutor(2) as threads:
+        monkeypatch.setattr(lookups, "_THREADS", threads)
+        yield found
+        found.let.set()
+
+
+async def test_a_name_is_looked_up_though_every_thread_of_the_loop_is_taken(
+    opened: Opened, system: Names
+) -> None:
+    system.let.set()
+    disk = threading.Event()
+    async with opened("http://a.example", resolve=None) as way:
+        with ThreadPoolExecutor(1) as threads:
+            asyncio.get_running_loop().set_default_executor(threads)
+            taken = asyncio.get_running_loop().run_in_executor(None, disk.wait, 30)
+            try:
+                assert await way.tunnel("a.example", 80) == (403, "address_private")
+                assert not taken.done()
+            finally:
+                disk.set()
+                await taken
+                asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+
+
+async def test_a_name_that_hangs_counts_among_those_of_its_run_until_it_is_given_up(
+    opened: Opened, system: Names
+) -> None:
+    bounds = Bounds(connect_s=1.0, lookups=1)
+    slow = ("http://slow.example",)
+    async with opened(*slow, resolve=None, bounds=bounds) as way:
+        for _ in range(2):
+            assert await way.tunnel("slow.example", 80) == (504, "timeout")
+        assert system.asked == 1
+        async with opened(*slow, resolve=None, bounds=bounds) as other:
+            assert await other.tunnel("slow.example", 80) == (504, "timeout")
+        assert system.asked == 2
+        async with opened(*slow, resolve=None, bounds=bounds) as third:
+            # All threads are taken, by runs that have gone on.
+            assert await third.tunnel("slow.example", 80) == (504, "timeout")
+            assert system.asked == 2
+            system.let.set()
+            assert await third.tunnel("slow.example", 80) == (403, "address_private")
+        assert await way.tunnel("slow.example", 80) == (403, "address_private")
+    assert system.asked == 4
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="nothing here makes certificates")
+async def test_tls_goes_through_a_tunnel_from_end_to_end(opened: Opened, tmp_path: Path) -> None:
+    """The client sees the server's own certificate, and the log what anybody between sees."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=th"
+    named = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out"]
+    order = ["openssl", *made.split(), *named, str(certificate)]
+    await asyncio.to_thread(subprocess.run, order, check=True, capture_output=True)
+    own = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    own.load_cert_chain(certificate, key)
+    state = Server()
+    listening = await asyncio.start_server(state.serve, "127.0.0.1", 0, ssl=own)
+    port = listening.sockets[0].getsockname()[1]
+    with capture_logs() as logged:
+        async with opened(f"https://127.0.0.1:{port}") as way:
+            reader, writer = await way.ask(connect("127.0.0.1", port))
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            trusting = ssl.create_default_context(cafile=certificate)
+            await writer.start_tls(trusting, server_hostname="127.0.0.1")
+            shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            assert shown == ssl.PEM_cert_to_DER_cert(certificate.read_text())
+            writer.write(WORD * 10_000)
+            assert await reader.readexactly(len(WORD) * 10_000) == WORD * 10_000
+            writer.close()
+            await writer.wait_closed()
+            await until(lambda: not way.egress._tasks)
+    listening.close()
+    assert state.heard == WORD * 10_000
+    assert [line["ended"] for line in logged] == ["done"]
+    assert all(logged[0][way] > len(state.heard) for way in ("sent_bytes", "received_bytes"))
