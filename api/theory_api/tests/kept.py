@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import structlog
@@ -28,7 +29,7 @@ from theory_api.tests.oci import forget, pushed, registry
 from theory_api.tests.transports import ARCH, DIGEST, FIXTURES, REF, Here
 from theory_api.wiring import Services, open_engine
 from theory_api.wiring.site import Seams
-from theory_core import loads_strict
+from theory_core import TheoryError, loads_strict
 
 LANE: Final = "dev"
 LANES: Final = {"process": "build"}
@@ -211,11 +212,23 @@ async def opened(
 
 
 async def one(
-    services: Services, transport: str, name: str, params: Mapping[str, Any], ref: str = REF
+    services: Services,
+    transport: str,
+    name: str,
+    params: Mapping[str, Any],
+    ref: str = REF,
+    *,
+    timeout_s: int | None = None,
 ) -> bytes:
     """Run a deed to its end; the envelope."""
-    lane = LANES.get(transport, LANE)
-    request = RunRequest(ref=ref, inputs=params, adapter=transport, lane=lane, execution_id=name)
+    request = RunRequest(
+        ref=ref,
+        inputs=params,
+        adapter=transport,
+        lane=LANES.get(transport, LANE),
+        execution_id=name,
+        timeout_s=timeout_s,
+    )
     return (await services.runs.run(request, tenant="local", by="test")).envelope
 
 
@@ -224,12 +237,29 @@ async def exported(services: Services, name: str) -> bytes:
     return b"".join([line async for line in services.ledgers.export(f"/world/local/run-{name}")])
 
 
-async def keep(transport: str, ground: Ground, home: Path, deeds: Deeds) -> dict[str, Kept]:
-    """Run every deed through a scheduler, a few at once, and read what is on disk afterwards."""
+async def keep(
+    transport: str,
+    ground: Ground,
+    home: Path,
+    deeds: Deeds,
+    *,
+    cancelled: Collection[str] = (),
+    timeouts: Mapping[str, int] = MappingProxyType({}),
+) -> dict[str, Kept]:
+    """Run every deed through a scheduler, a few at once, and read what is on disk afterwards.
+
+    What is to be cancelled is, by its plan, once all that it streams was heard.
+    """
     async with opened(transport, ground, home) as (services, heard):
 
         async def run(name: str) -> bytes:
-            return await one(services, transport, name, deeds[name])
+            if name not in cancelled:
+                given_s = timeouts.get(name)
+                return await one(services, transport, name, deeds[name], timeout_s=given_s)
+            running = asyncio.create_task(one(services, transport, name, deeds[name]))
+            await _streamed(services, heard, name, running)
+            await services.plans.cancel(f"/world/local/run-{name}", by="operator", reason="enough")
+            return await running
 
         alone = [name for name, params in deeds.items() if params["do"] in ALONE]
         rest = [name for name in deeds if name not in alone]
@@ -246,6 +276,23 @@ async def keep(transport: str, ground: Ground, home: Path, deeds: Deeds) -> dict
         )
         for name in deeds
     }
+
+
+async def _streamed(
+    services: Services, heard: Heard, name: str, running: asyncio.Task[bytes]
+) -> None:
+    """Wait until a run has said that it is at the end of what it streams, or has ended."""
+    while not running.done():
+        try:
+            export = await exported(services, name)
+        except TheoryError as error:
+            if error.code != "ERR_NOT_FOUND":
+                raise
+            export = b""
+        frames = [frame for ident in _idents(export) for frame in heard.frames.get(ident, [])]
+        if any(frame["content"].get("phase") == "end" for frame in frames):
+            return
+        await asyncio.sleep(0.1)
 
 
 def _idents(export: bytes) -> list[str]:

@@ -18,7 +18,20 @@ from theory_api.wiring import Services, open_engine
 
 CANARY = "sk-canary-1b9d6bcd4f7a4f0e"
 URL = "https://api.example.org/v1"
+HELD = {
+    "name": "artifact.exists@1",
+    "params": {"path": "/artifacts/film/"},
+    "verdict": "true",
+    "reason": "1 artifact below /artifacts/film/",
+}
 ASKED: dict[str, dict[str, Any]] = {
+    "agent/planner@1": {
+        "goal": HELD,
+        "wanted": "frames",
+        "world": [],
+        "kinds": [],
+        "catalogue": [],
+    },
     "llm/litellm@1": {"task": "script", "text": "The tide turns the wheel."},
     "text/embed@1": {"corpus": [{"id": "a", "text": "The tide turns the wheel."}]},
     "http/check@1": {"url": URL},

@@ -17,6 +17,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SAME = {
     "extra": "ERR_ADAPTER_INVOCATION",
+    "both": "ERR_ADAPTER_INVOCATION",
+    "size_text": "ERR_ADAPTER_INVOCATION",
+    "outputs_object": "ERR_ADAPTER_INVOCATION",
+    "meta_text": "ERR_ADAPTER_INVOCATION",
     "outside": "ERR_OUTPUT_PREFIX",
     "invented": "ERR_ADAPTER_INVOCATION",
     "other_index": "ERR_ADAPTER_INVOCATION",

@@ -72,6 +72,25 @@ async def test_what_is_not_there_cannot_be_had(
     assert cloud.containers == {}
 
 
+@pytest.mark.parametrize(
+    ("app", "function", "environment"),
+    [("other", "run", "dev"), ("any", "mock", "dev"), ("any", "run", "main")],
+)
+async def test_a_function_is_found_by_its_own_app_name_and_environment_alone(
+    cloud: ModalCloud, app: str, function: str, environment: str
+) -> None:
+    """What is deployed is found: whoever asks for something else did not ask too early."""
+    await deploy(IMAGE)
+    client = await modal.Client.from_credentials.aio("ak-test", "as-test")
+    here = modal.Function.from_name("any", "run", environment_name="dev", client=client)
+    await here.hydrate.aio()
+    there = modal.Function.from_name(app, function, environment_name=environment, client=client)
+    with pytest.raises(modal.exception.NotFoundError):
+        await there.hydrate.aio()
+    assert cloud.faults == []
+    await client.__aexit__(None, None, None)  # type: ignore[no-untyped-call]
+
+
 async def test_a_call_that_it_does_not_know_is_a_fault(cloud: ModalCloud) -> None:
     client = await modal.Client.from_credentials.aio("ak-test", "as-test")
     queue = modal.Queue.from_name("any", environment_name="dev", client=client)

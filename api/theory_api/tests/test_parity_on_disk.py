@@ -41,7 +41,13 @@ FAILURES: Mapping[str, tuple[Params, str]] = {
     "link": ({"do": "file", "kind": "symlink"}, "ERR_OUTPUT_PREFIX"),
     "frame": ({"do": "bad_frame", "kind": "Shout", "content": {}}, "ERR_INTERNAL"),
     "nothing": ({"do": "returned", "what": "none"}, "ERR_INTERNAL"),
+    "cancelled": ({"do": "tokens", "count": 20, "then_s": 600}, "ERR_CANCELLED"),
+    "late": ({"do": "tokens", "count": 20, "then_s": 600}, "ERR_TIMEOUT"),
 }
+CANCELLED = frozenset({"cancelled"})
+"""What an operator cancels while it streams."""
+TIMEOUTS = {"late": 5}
+"""Seconds of what runs into its timeout, enough to say all that it streams before."""
 DEEDS: Mapping[str, Params] = {
     **SUCCESSES,
     **{name: params for name, (params, _) in FAILURES.items()},
@@ -76,7 +82,8 @@ def kept(place: Ground) -> Keeping:
     def of(transport: str) -> dict[str, Kept]:
         if transport not in found:
             with short_folder() as home:
-                found[transport] = asyncio.run(keep(transport, place, home, DEEDS))
+                told: Any = {"cancelled": CANCELLED, "timeouts": TIMEOUTS}
+                found[transport] = asyncio.run(keep(transport, place, home, DEEDS, **told))
         return found[transport]
 
     return of

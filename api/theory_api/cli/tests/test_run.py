@@ -77,6 +77,7 @@ def test_an_unknown_processor_is_named_with_those_that_are_near(desk: Desk) -> N
     assert REF in printed.err
 
 
+@pytest.mark.scenario(86)
 def test_mode_real_is_refused_in_ci(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "true")
     printed = desk.theory("run", "--ref", REF, "--mode", "real", "--inputs-json", INPUTS, "--json")

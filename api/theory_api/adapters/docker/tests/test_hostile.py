@@ -26,6 +26,10 @@ BROKEN = [
     ("too_large", "ERR_WS_PROTOCOL ERR_WS_CLOSE"),
     ("other_id", "ERR_WS_PROTOCOL"),
     ("extra", "ERR_ADAPTER_INVOCATION"),
+    ("both", "ERR_ADAPTER_INVOCATION"),
+    ("size_text", "ERR_ADAPTER_INVOCATION"),
+    ("outputs_object", "ERR_ADAPTER_INVOCATION"),
+    ("meta_text", "ERR_ADAPTER_INVOCATION"),
     ("outside", "ERR_OUTPUT_PREFIX"),
     ("other_index", "ERR_ADAPTER_INVOCATION"),
 ]

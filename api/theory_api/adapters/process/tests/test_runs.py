@@ -153,7 +153,8 @@ async def test_a_path_that_is_not_canonical_is_made_so(bench: Bench) -> None:
 
 @pytest.mark.scenario(56)
 @pytest.mark.parametrize(
-    "kind", ["symlink", "hardlink", "fifo", "folder", "linked_folder", "outside"]
+    "kind",
+    ["symlink", "hardlink", "fifo", "socket", "device", "folder", "linked_folder", "outside"],
 )
 async def test_only_a_plain_file_of_the_work_folder_is_an_output(bench: Bench, kind: str) -> None:
     assert code(await bench.run({"do": "file", "kind": kind})) == "ERR_OUTPUT_PREFIX"

@@ -21,6 +21,9 @@ PLACE = Path(sys.argv[sys.argv.index("--serve") + 1])
 START = Path(__file__).with_name("start.txt").read_text(encoding="ascii").strip()
 
 
+ERROR = {"code": "ERR_INPUTS", "message": "canary"}
+
+
 def frame(kind: str, content: object, seq: int | None) -> str:
     """One frame as text; no `seq` for what a client would send."""
     said = {"kind": kind, "content": content}
@@ -59,6 +62,12 @@ async def handle(connection: ServerConnection) -> None:
         "too_large": [frame("Token", {"text": "a" * (9 << 20)}, 1)],
         "other_id": [frame("RunResult", envelope(opening, execution_id="other"), 1)],
         "extra": [frame("RunResult", envelope(opening, surprise=1), 1)],
+        "both": [frame("RunResult", envelope(opening, error=ERROR), 1)],
+        "size_text": [
+            frame("RunResult", envelope(opening, outputs=[entry | {"size_bytes": "canary"}]), 1)
+        ],
+        "outputs_object": [frame("RunResult", envelope(opening, outputs={"canary": entry}), 1)],
+        "meta_text": [frame("RunResult", envelope(opening, meta="canary"), 1)],
         "outside": [
             frame(
                 "RunResult",

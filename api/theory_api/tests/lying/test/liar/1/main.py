@@ -65,6 +65,10 @@ async def said(opening: dict[str, Any], how: str) -> AsyncIterator[str | bytes]:
     results: dict[str, list[dict[str, Any]]] = {
         "other_id": [success(opening, execution_id="other")],
         "extra": [success(opening, surprise="canary")],
+        "both": [success(opening, error={"code": "ERR_INPUTS", "message": "canary"})],
+        "size_text": [success(opening, outputs=[entry | {"path": inside, "size_bytes": "canary"}])],
+        "outputs_object": [success(opening, outputs={"canary": entry})],
+        "meta_text": [success(opening, meta="canary")],
         "outside": [success(opening, outputs=[entry | {"path": "/artifacts/elsewhere/outputs/x"}])],
         "invented": [success(opening, outputs=[entry | {"path": inside}])],
         "other_index": [success(opening, index_path="/artifacts/x")],
