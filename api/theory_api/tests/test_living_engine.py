@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 async def test_an_engine_goes_on_after_a_container_that_put_a_folder_in_place_of_its_socket(
     tmp_path: Path,
 ) -> None:
-    spec = (HOSTILE / "spec.yaml").read_text(encoding="utf-8")
+    spec = (HOSTILE / "spec.yaml").read_text(encoding="utf-8").replace("_s: 5", "_s: 30")
     places = establish(tmp_path, "hostile", HOSTILE, spec)
     places |= establish(tmp_path, "liar", LIAR, spec.replace("hostile", "liar"))
     start = tmp_path / "processors" / "test" / "liar" / "1" / "start.txt"
