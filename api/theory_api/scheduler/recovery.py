@@ -83,8 +83,7 @@ class Recovery:
             try:
                 await self._round()
                 if not tidied:
-                    await self._tidy()
-                    tidied = True
+                    tidied = await self._tidy()
             except TheoryError as error:
                 if error.code not in PASSING:
                     raise
@@ -159,24 +158,38 @@ class Recovery:
         log.info("execution.recovered", execution_id=note.execution_id, outcome=note.outcome)
         await self._runner.closing.complete(plan, note)
 
-    async def _tidy(self) -> None:
+    async def _tidy(self) -> bool:
         """Remove what executions left that were settled but not cleaned up before a death.
+
+        Whether there is nothing to come back for: what cannot be removed keeps nothing else there.
 
         Laws: no secret and no process outlives its execution for longer than until the next start;
         a note and a mark outlive their settle. Of a plan that is set aside nobody knows what it
         has open, so nothing is removed before people have looked at it.
         """
-        context, runner = self._context, self._runner
+        context = self._context
         if self._writer.plans.aside:
             log.warning("recovery.untidied", aside=len(self._writer.plans.aside))
-            return
-        noted = set(await context.scratch.names())
+            return True
+        noted, done = set(await context.scratch.names()), True
         for adapter in context.adapters.values():
             for name in sorted(set(await adapter.remembered()) - self._busy()):
-                await runner.closing.release(name, adapter.name)
+                done &= await self._released(name, adapter.name)
                 noted.discard(name)
         for name in sorted(noted - self._busy()):
-            await runner.closing.release(name, None)
+            done &= await self._released(name, None)
+        return done
+
+    async def _released(self, name: str, adapter: str | None) -> bool:
+        try:
+            await self._runner.closing.release(name, adapter)
+        except TheoryError as error:
+            if error.code not in PASSING:
+                raise
+            labels = {"execution_id": name, "adapter": adapter}
+            log.warning("execution.unreleased", **labels, code=error.code, reason=error.message)
+            return False
+        return True
 
     def _busy(self) -> set[str]:
         return {*self._runner.running, *(name for _, name in self._left)}

@@ -223,6 +223,7 @@ LIES = {
     },
     "speaks_first": {"early": "ERR_WS_PROTOCOL"},
     "plants_a_link": {"link": "ERR_HEALTH"},
+    "socket_is_a_folder": {"folder": "ERR_HEALTH"},
 }
 """How the processor that keeps no rule starts, what it does then, and how that ends."""
 
@@ -241,7 +242,7 @@ def world(engine: Any, home: Path) -> dict[str, set[str]]:  # noqa: ANN401
 
 def establish(base: Path, name: str, sources: Path, spec: str) -> dict[str, str]:
     """Places in which a processor of the tests is one of the registry's, and has its image."""
-    shutil.copytree(ROOT / "registry", base / "registry")
+    shutil.copytree(ROOT / "registry", base / "registry", dirs_exist_ok=True)
     ns = base / "registry" / "processors" / "test" / name
     ns.mkdir(parents=True)
     (ns / "1.yaml").write_text(spec, encoding="utf-8")

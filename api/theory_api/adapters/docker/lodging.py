@@ -23,7 +23,7 @@ from theory_api.adapters.docker.sandbox import (
 from theory_api.adapters.docker.warm import Kind, Lent, Pool
 from theory_api.adapters.run_v1.allowance import Allowance
 from theory_api.adapters.run_v1.calling import coded
-from theory_api.adapters.run_v1.gateway import Gateway, GatewayServer
+from theory_api.adapters.run_v1.gateway import Gateway, GatewayServer, blocked
 from theory_api.adapters.run_v1.places import Places
 from theory_api.observability.redaction import Redactor
 from theory_api.ports.adapter import Measurement
@@ -179,9 +179,17 @@ async def open_egress(live: Live, folder: Path, reach: tuple[str, ...]) -> None:
     live.egress = egress
 
 
-async def close_doors(gateway: GatewayServer, egress: Egress | None) -> None:
-    """Shut both at once, and wait until nothing of them is left."""
-    if egress is not None:
-        egress.shut()
-        await egress.close()
-    await gateway.close()
+async def close_doors(gateway: GatewayServer, live: Live) -> None:
+    """Shut both at once, and wait until nothing of them is left.
+
+    Law: both are closed, whatever happens to one; what the container left in place of a socket is
+    told, and goes with its folder.
+    """
+    try:
+        if live.egress is not None:
+            live.egress.shut()
+            await live.egress.close()
+    except OSError as error:
+        blocked(live.name, SOCKET, error)
+    finally:
+        await gateway.close()

@@ -219,7 +219,7 @@ class LocalWsAdapter:
             raise await self._explained(live, container, error) from error
         finally:
             container.finish()
-            live.closing = asyncio.create_task(close_doors(gateway, live.egress))
+            live.closing = asyncio.create_task(close_doors(gateway, live))
 
     async def _converse(self, live: Live, container: Container, call: Call) -> Mapping[str, Any]:
         """Talk to the processor up to its result."""
@@ -340,17 +340,28 @@ class LocalWsAdapter:
             raise coded("ERR_UNAVAILABLE", "the engine does not confirm that a container is gone")
         live = self._live.get(execution_id)
         if live is not None and live.closing is not None:
-            await live.closing
+            # Shielded: who stops waiting for the doors leaves none of them open.
+            await asyncio.shield(live.closing)
         await asyncio.to_thread(self._places.remove, execution_id)
         self._live.pop(execution_id, None)
 
     async def close(self) -> None:
-        """Stop every run of this adapter, and let go of the engine."""
+        """Stop every run of this adapter, and let go of the engine.
+
+        Law: all of it is closed, whatever goes wrong with one; the first fault is raised then.
+        """
         running = [name for name, live in self._live.items() if not live.ended.is_set()]
-        await asyncio.gather(*(self.cancel(name) for name in running))
-        closing = [live.closing for live in self._live.values() if live.closing is not None]
-        await asyncio.gather(*closing)
-        self._engine.close()
+        try:
+            ended = await asyncio.gather(*map(self.cancel, running), return_exceptions=True)
+            closing = [live.closing for live in self._live.values() if live.closing is not None]
+            closed = await asyncio.gather(*closing, return_exceptions=True)
+        finally:
+            self._engine.close()
+        faults = [end for end in (*ended, *closed) if isinstance(end, Exception)]
+        for fault in faults[1:]:
+            log.error("adapter.unclosed", adapter=self.name, exc_info=fault)
+        if faults:
+            raise faults[0]
 
 
 async def _unless_halted(live: Live, finding: Coroutine[Any, Any, Kind]) -> Kind:

@@ -52,7 +52,7 @@ class Gateway:
         max_bytes: int = LIMITS["output_bytes"],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._execution_id = execution_id
+        self.execution_id = execution_id
         self._intakes = intakes
         self._max_bytes = max_bytes
         self._clock = clock
@@ -109,7 +109,7 @@ class Gateway:
         if int(headers.get(b"content-length", b"0")) > self._max_bytes:
             raise refusal("ERR_TOO_LARGE")
         pieces = self._timely(body.pieces(), relpath)
-        received = await self._intakes.put(self._execution_id, relpath, pieces, mime=mime)
+        received = await self._intakes.put(self.execution_id, relpath, pieces, mime=mime)
         answer = {"cid": received.cid, "size_bytes": received.size_bytes}
         await _answer(send, 201, _JSON, canonicalize(answer))
 
@@ -122,7 +122,7 @@ class Gateway:
 
     async def _get(self, cid: str, send: Send) -> None:
         """Stream an input; its status waits for the first piece, so that a refusal can be told."""
-        pieces = self._intakes.read_input(self._execution_id, cid)
+        pieces = self._intakes.read_input(self.execution_id, cid)
         first = await anext(pieces, b"")
         await _start(send, 200, _OCTETS, None)
         await _piece(send, first, more=True)
@@ -137,15 +137,16 @@ class Gateway:
 
     def _complain(self, error: TheoryError, method: str) -> None:
         event = f"error.{error.code}"
-        log.warning(event, execution_id=self._execution_id, method=method)
+        log.warning(event, execution_id=self.execution_id, method=method)
 
 
 class GatewayServer:
     """Serves a gateway on a unix socket until it is closed."""
 
-    def __init__(self, serving: Serving, path: Path) -> None:
+    def __init__(self, serving: Serving, path: Path, execution_id: str) -> None:
         self._serving = serving
         self._path = path
+        self._execution_id = execution_id
 
     @classmethod
     async def open(cls, path: Path, gateway: Gateway, *, mode: int = _PRIVATE) -> GatewayServer:
@@ -159,12 +160,25 @@ class GatewayServer:
         except BaseException:
             listener.close()
             raise
-        return cls(Serving(gateway, listener, connections=_CONNECTIONS), path)
+        return cls(Serving(gateway, listener, connections=_CONNECTIONS), path, gateway.execution_id)
 
     async def close(self) -> None:
-        """Stop listening, cut what is still open, remove the socket; idempotent."""
+        """Stop listening, cut what is still open, remove the socket; idempotent.
+
+        Law: what a run put in its socket's place is told, and goes with its folder; it is no
+        fault of this program, and never raised.
+        """
         await self._serving.close()
-        await asyncio.to_thread(self._path.unlink, missing_ok=True)
+        try:
+            await asyncio.to_thread(self._path.unlink, missing_ok=True)
+        except OSError as error:
+            blocked(self._execution_id, self._path.name, error)
+
+
+def blocked(execution_id: str, name: str, error: OSError) -> None:
+    """Tell that what is in place of a socket could not be removed; its door is closed."""
+    facts = {"execution_id": execution_id, "socket": name, "reason": error.strerror}
+    log.warning("run.door.blocked", **facts)
 
 
 def _bind(listener: socket.socket, path: Path, mode: int) -> None:

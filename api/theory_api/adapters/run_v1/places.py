@@ -16,6 +16,8 @@ from theory_core import TheoryError, digest, is_name
 SOCKET_BYTES: Final = 103
 """Longest path of a unix socket that every system takes."""
 
+_LONGEST: Final = "egress.sock"
+"""The longest name of a socket in the folder of an execution."""
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - checked as runtime_root
 _PRIVATE: Final = 0o700
 _SECRET: Final = 0o600
@@ -97,8 +99,8 @@ class Places:
         Raises `TheoryError` `ERR_STORAGE`.
         """
         place = self.of(execution_id)
-        if len(os.fsencode(place.run_socket)) > SOCKET_BYTES:
-            raise _storage("the path of the run's socket is too long")
+        if len(os.fsencode(place.folder / _LONGEST)) > SOCKET_BYTES:
+            raise _storage("the path of a run's socket is too long")
         self.mark(execution_id)
         try:
             with self._lock:

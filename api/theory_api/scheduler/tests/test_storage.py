@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from theory_api.domain.tests.shelf import snapshot
 from theory_api.ports.artifacts import Blob
@@ -208,6 +209,35 @@ async def test_what_a_dead_owner_did_not_clean_up_is_removed_at_the_next_start()
     async with successor:
         assert sorted(successor.processors.released) == sorted([ident, "x-never-heard-of"])
         assert await disk.scratch.names() == ()
+
+
+async def test_what_cannot_be_removed_at_a_start_keeps_nothing_else_and_goes_later() -> None:
+    disk = await House().crash()
+    for name in ("x1", "x2", "x3"):
+        await disk.scratch.save(name, b"{}")
+    house, faults = House(disk=disk), ["EACCES"] * 2
+    house.processors.kept = {"x1", "x2"}
+
+    async def release(execution_id: str) -> None:
+        if execution_id == "x1" and faults:
+            raise TheoryError("ERR_STORAGE", f"storage unavailable: {faults.pop()}", {})
+        house.processors.released.append(execution_id)
+        house.processors.kept.discard(execution_id)
+
+    house.processors.release = release  # type: ignore[method-assign]
+    with capture_logs() as lines:
+        async with house:
+            assert house.processors.released == ["x2"]
+            assert await disk.scratch.names() == ("x1",)
+            plan = await house.apply({"a": step()})
+            assert await house.ended(plan) == "completed"
+            await until(house.clock, house.clock.sleep(60))
+            assert house.processors.released[0] == "x2"
+            assert "x1" in house.processors.released
+            assert await disk.scratch.names() == ()
+            assert house.engine.fault is None
+    told = [line for line in lines if line["event"] == "execution.unreleased"]
+    assert [line["execution_id"] for line in told] == ["x1", "x1"]
 
 
 async def test_what_cannot_be_removed_behind_an_execution_stops_nobody_and_goes_later(

@@ -100,7 +100,9 @@ async def test_more_memory_than_declared_is_told_apart_from_a_kill(
 
 
 @pytest.mark.scenario(80)
-@pytest.mark.parametrize("how", ["keeps_a_folder", "keeps_secrets", "keeps_a_file"])
+@pytest.mark.parametrize(
+    "how", ["keeps_a_folder", "keeps_secrets", "keeps_a_file", "socket_is_a_folder"]
+)
 async def test_what_could_be_written_to_later_is_unhealthy(
     bench: Bench, liar: Start, how: str
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from theory_api.adapters.memory.artifacts import MemoryArtifacts
 from theory_api.adapters.memory.intakes import MemoryIntakes
@@ -303,3 +304,18 @@ async def test_closing_cuts_what_is_still_open(door: Door) -> None:
     assert b"201" not in await reader.read()
     writer.close()
     assert door.received() == []
+
+
+@pytest.mark.scenario(80)
+async def test_a_folder_in_place_of_its_socket_stays_for_whoever_removes_the_rest(
+    door: Door,
+) -> None:
+    """Where a container may write, it may take the socket away and put anything there."""
+    door.path.unlink()
+    (door.path / "more").mkdir(parents=True)
+    for _ in range(2):
+        with capture_logs() as lines:
+            await door.server.close()
+        assert [line["event"] for line in lines] == ["run.door.blocked"]
+    assert (door.path / "more").is_dir()
+    shutil.rmtree(door.path)

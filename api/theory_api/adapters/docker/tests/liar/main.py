@@ -210,6 +210,9 @@ async def main() -> None:
     if START == "keeps_a_file":
         (PLACE / "io.sock").unlink()
         (PLACE / "io.sock").write_bytes(b"x")
+    if START == "socket_is_a_folder":
+        (PLACE / "io.sock").unlink()
+        (PLACE / "io.sock" / "more").mkdir(parents=True)
     async with unix_serve(
         handle, str(PLACE / "run.sock"), process_request=answer, subprotocols=["theory.run.v1"]
     ):
