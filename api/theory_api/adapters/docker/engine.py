@@ -31,6 +31,8 @@ ANSWER_S: Final = 30.0
 PULL_S: Final = 600.0
 USUAL: Final = "unix:///var/run/docker.sock"
 """Where an engine listens unless it was told otherwise."""
+_FROM_THE_END: Final = 1000
+"""Lines of both streams that are read where a reading of all of them came to nothing."""
 
 _LATE_S: Final = 5.0
 _SHORT_S: Final = 2.0
@@ -295,6 +297,9 @@ class Engine:
 
         def work(client: APIClient) -> bytes:
             said: bytes = client.logs(container, stdout=False, stderr=True)
+            if not said:
+                # An engine may stop at a line that a full file cut: then from the end.
+                said = client.logs(container, stdout=False, stderr=True, tail=_FROM_THE_END)
             return b"".join(said.splitlines(keepends=True)[-lines:])
 
         try:

@@ -23,7 +23,7 @@ from theory_api.adapters.docker.sandbox import (
 from theory_api.adapters.docker.warm import Kind, Lent, Pool
 from theory_api.adapters.run_v1.allowance import Allowance
 from theory_api.adapters.run_v1.calling import coded
-from theory_api.adapters.run_v1.gateway import Gateway, GatewayServer, blocked
+from theory_api.adapters.run_v1.gateway import Gateway, GatewayServer
 from theory_api.adapters.run_v1.places import Places
 from theory_api.observability.redaction import Redactor
 from theory_api.ports.adapter import Measurement
@@ -189,7 +189,5 @@ async def close_doors(gateway: GatewayServer, live: Live) -> None:
         if live.egress is not None:
             live.egress.shut()
             await live.egress.close()
-    except OSError as error:
-        blocked(live.name, SOCKET, error)
     finally:
         await gateway.close()
