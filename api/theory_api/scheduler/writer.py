@@ -228,9 +228,10 @@ class Writer:
             self._inbox.extendleft(reversed(batch.items))
         else:
             commit = asyncio.create_task(self._commit(batch))
+            commit.add_done_callback(lambda _: self._arrived.set())
             self._flight = (batch, commit)
             self._hand = []
-            for _ in range(_STEPS_AWAY if self._inbox else 0):
+            for _ in range(_STEPS_AWAY):
                 await Turn()
         self._hand = []
 
@@ -286,19 +287,15 @@ class Writer:
         return batch
 
     async def _commit(self, batch: Batch) -> None:
-        """Law: when it ends, however it does, the writer looks in the next turn of the loop."""
-        try:
-            appends = [
-                Append(plan, share.expected_seq, tuple(share.stored), project(plan, share.typed))
-                for plan, share in batch.shares.items()
-                if share.stored
-            ]
-            if appends or batch.idempotency:
-                await self._store.append(
-                    appends, shard=self._shard, epoch=self.epoch, idempotency=batch.idempotency
-                )
-        finally:
-            self._arrived.set()
+        appends = [
+            Append(plan, share.expected_seq, tuple(share.stored), project(plan, share.typed))
+            for plan, share in batch.shares.items()
+            if share.stored
+        ]
+        if appends or batch.idempotency:
+            await self._store.append(
+                appends, shard=self._shard, epoch=self.epoch, idempotency=batch.idempotency
+            )
 
     async def _land(self) -> bool:
         """Wait for the commit in flight, if there is one, and tell everybody; False if it failed.
