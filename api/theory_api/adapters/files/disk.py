@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -101,15 +101,17 @@ def part_name() -> str:
 
 
 def swept(folder: Path) -> int:
-    """Remove the unfinished files that nobody has written to for a day; how many. It blocks."""
+    """Remove the unfinished files that nobody has written to for a day; how many. It blocks.
+
+    Law: a file that goes meanwhile is that of a living writer, who gave it its name or dropped it.
+    """
     count = 0
-    try:
+    with translated():
         for part in folder.glob(f"{_PART}*"):
-            if time.time() - part.lstat().st_mtime > STALE_S:
-                part.unlink()
-                count += 1
-    except OSError as error:
-        raise storage(error) from error
+            with suppress(FileNotFoundError):
+                if time.time() - part.lstat().st_mtime > STALE_S:
+                    part.unlink()
+                    count += 1
     return count
 
 

@@ -168,12 +168,12 @@ class Packs:
         count = 0
         with translated():
             for file in self._folder.glob(f"*{INDEX}"):
-                if (
-                    not file.with_suffix(SUFFIX).exists()
-                    and time.time() - file.lstat().st_mtime > STALE_S
-                ):
-                    file.unlink(missing_ok=True)
-                    count += 1
+                if file.with_suffix(SUFFIX).exists():
+                    continue
+                with suppress(FileNotFoundError):  # Who merged its pack was first.
+                    if time.time() - file.lstat().st_mtime > STALE_S:
+                        file.unlink()
+                        count += 1
         return count
 
     @contextmanager

@@ -53,7 +53,9 @@ class Marks:
     def names(self) -> tuple[str, ...]:
         """Executions with a mark."""
         try:
-            found = [path.name for path in self._folder.iterdir()] if self._folder.is_dir() else []
+            found = [path.name for path in self._folder.iterdir()]
+        except FileNotFoundError:
+            return ()
         except OSError as error:
             raise _storage("listed") from error
         return tuple(sorted(name for name in found if is_name(name)))

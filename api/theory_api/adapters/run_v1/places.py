@@ -133,13 +133,12 @@ class Places:
 
     def names(self) -> tuple[str, ...]:
         """Executions with a mark or a folder; raises `TheoryError` `ERR_STORAGE`."""
+        found = set[str]()
         try:
-            found = {
-                path.name
-                for folder in (self._marks, self._root)
-                if folder.is_dir()
-                for path in folder.iterdir()
-            }
+            for folder in (self._marks, self._root):
+                # It is made with the first run, and goes with the last that has a folder in it.
+                with contextlib.suppress(FileNotFoundError):
+                    found.update(path.name for path in folder.iterdir())
         except OSError as error:
             raise _storage("the folders of runs cannot be listed") from error
         return tuple(sorted(name for name in found if is_name(name)))

@@ -260,6 +260,28 @@ async def test_parts_of_the_dead_are_swept_and_those_of_the_living_are_not(
         assert young.exists()
 
 
+async def test_a_part_that_its_writer_names_during_a_sweep_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores: list[FileArtifacts | FileScratch] = [FileArtifacts(tmp_path)]
+    stores.append(FileScratch(tmp_path / "parts"))
+    (tmp_path / "parts").mkdir()
+    glob = Path.glob
+
+    def named_meanwhile(folder: Path, pattern: str) -> list[Path]:
+        found = list(glob(folder, pattern))
+        for part in found:
+            part.rename(part.with_suffix(".named"))
+        return found
+
+    monkeypatch.setattr(Path, "glob", named_meanwhile)
+    for number, store in enumerate(stores):
+        part = tmp_path / "parts" / f".part-{number}"
+        part.write_bytes(b"whole")
+        assert await store.sweep() == 0
+        assert part.with_suffix(".named").exists()
+
+
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
 async def test_a_note_that_cannot_be_written_leaves_the_earlier_one(
     tmp_path: Path, error: int

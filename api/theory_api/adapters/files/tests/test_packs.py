@@ -23,6 +23,7 @@ from theory_api.adapters.files.index import ENTRY, Index, encode, entry, key
 from theory_api.adapters.files.journalled import JournalledArtifacts, open_files, reading
 from theory_api.adapters.files.merging import FAN
 from theory_api.adapters.files.overlay import Overlay, Rotation
+from theory_api.adapters.files.packs import Packs
 from theory_api.adapters.files.record import sliced
 from theory_core import TheoryError, digest
 
@@ -254,6 +255,24 @@ async def test_an_index_without_its_pack_is_swept_after_a_day(own: Home) -> None
     assert not old.exists()
     assert new.exists()
     assert packs(own)[0].with_suffix(".idx").exists()
+
+
+async def test_an_index_that_a_merge_removes_during_a_sweep_is_no_fault(
+    own: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await packed(Overlay(own), b"kept")
+    gone = own.artifacts / "packs" / "gone.idx"
+    gone.touch()
+    glob = Path.glob
+
+    def merged_meanwhile(folder: Path, pattern: str) -> list[Path]:
+        found = list(glob(folder, pattern))
+        gone.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Path, "glob", merged_meanwhile)
+    assert Packs(own.artifacts).sweep() == 0
+    assert not gone.exists()
 
 
 async def test_a_home_of_an_earlier_version_is_read_as_it_is(own: Home) -> None:
