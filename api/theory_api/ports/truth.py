@@ -94,7 +94,9 @@ class TruthStore(Protocol):
 
         Raises `TheoryError`: `ERR_NOT_WRITER` (epoch lost), `ERR_CONFLICT` (a head moved, or a
         plan exists already), `ERR_BUDGET_EXCEEDED` (the database itself refused a balance),
-        `ERR_UNAVAILABLE` (nothing was written, or it cannot be known: refold before the next).
+        `ERR_IDEMPOTENCY_IN_FLIGHT` (a key is there already: nothing was written, and
+        `idempotency` answers it), `ERR_UNAVAILABLE` (nothing was written, or it cannot be known:
+        refold before the next).
         """
 
     async def events(self, plan: str, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:

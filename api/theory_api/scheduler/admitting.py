@@ -39,7 +39,10 @@ class Desk:
     crowded: bool = False
     """Whether candidates were left alone because no place was free."""
     doubtful: set[str] = field(default_factory=set)
-    """Executions whose admission was sent, and nobody learned whether it was committed."""
+    """Executions whose admission was sent, and nobody learned whether it was committed.
+
+    One that is begun is none of them any more.
+    """
     dirty: bool = False
     task: asyncio.Task[None] | None = None
     timer: asyncio.Task[None] | None = None

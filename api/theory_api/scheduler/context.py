@@ -47,6 +47,8 @@ class Pace:
     """Between two looks at admission predicates that were false."""
     stop_grace_s: float = 30.0
     """How long a confirmed stop may take before the execution counts as orphaned."""
+    doubt_s: float = 60.0
+    """After a commit that nobody answered, until its plan is read again: it may have come late."""
     overtime_s: float = 120.0
     """After a run's own timeout, until it is stopped though its adapter has not returned."""
     fold_events: int = 500

@@ -48,6 +48,7 @@ class Runner:
         self._writer = writer
         self._desks: dict[str, Desk] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._rereading: dict[str, asyncio.Task[None]] = {}
         self._reins: dict[str, Reins] = {}
         self.closing = Closing(context, writer, self._unless_stopping)
         self._reaper = Reaper(context, writer, self.closing.complete)
@@ -106,6 +107,9 @@ class Runner:
         if desk is not None:
             desk.held, desk.earlier = {}, {}
         self.touch(plan)
+        if plan not in self._rereading and not self._stopping:
+            self._rereading[plan] = self._spawn(self._reread(plan))
+            self._rereading[plan].add_done_callback(lambda _: self._rereading.pop(plan))
 
     def blocked(self, plan: str, transition: str) -> Blocked | None:
         """The condition outside the plan's state that holds a candidate, if there is one."""
@@ -208,17 +212,22 @@ class Runner:
 
         Law: an admission that a later owner made is not this one's to start.
         """
-        doubtful, desk.doubtful = desk.doubtful, set()
         for name, attempt in sorted(state.open.items()):
             if attempt.epoch != self._writer.epoch and name not in self.running:
                 self.overlooked(state, attempt)
-            elif name in doubtful and name not in self._seats:
+            elif name in desk.doubtful and name not in self._seats:
                 self.begin(state, name)
             if name in self._seats:
                 self._reins_of(name).follow(attempt)
         if state.cancel is not None:
             for name in sorted(self._seats.running & state.open.keys()):
                 self._halt(state, name)
+
+    async def _reread(self, plan: str) -> None:
+        """Law: a commit that its writer gave up may land yet; what it started is not left lying."""
+        await self._context.clock.sleep(self._context.pace.doubt_s)
+        await patiently(self._context, partial(self._writer.reread, plan))
+        self.touch(plan)
 
     async def _conclude(self, state: PlanState) -> None:
         at_seq = self._writer.committed(state.plan)
@@ -245,6 +254,7 @@ class Runner:
     def begin(self, state: PlanState, name: str, *, attached: bool = False) -> None:
         """Run an admitted execution in a task of its own; `attached`: it runs somewhere already."""
         attempt = state.open[name]
+        self._desk(state.plan).doubtful.discard(name)
         proposed = state.transitions[attempt.transition].proposed
         self._seats.take(name, proposed.processor_ref, attempt.adapter)
         if attached:

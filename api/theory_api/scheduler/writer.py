@@ -21,6 +21,8 @@ from theory_api.ports.clock import Clock
 from theory_api.ports.truth import Append, IdempotencyRow, StoredEvent, TruthStore
 from theory_api.scheduler.answer import Answer, stamped
 from theory_api.scheduler.folding import Folded, Folding
+from theory_api.scheduler.item import Item
+from theory_api.scheduler.once import TAKEN, Once
 from theory_api.scheduler.plans import Plans, regression
 from theory_api.scheduler.sealing import seal
 from theory_api.scheduler.turns import Turn
@@ -47,15 +49,6 @@ class Committed:
     """The live state, which may be ahead of `events` already."""
     events: tuple[StoredEvent, ...]
     effects: tuple[Effect, ...]
-
-
-@dataclass(slots=True)
-class Item:
-    """A command in the inbox."""
-
-    command: Command
-    idempotency: IdempotencyRow | None
-    future: asyncio.Future[Answer]
 
 
 @dataclass(slots=True)
@@ -89,7 +82,8 @@ class Writer:
 
     Laws: nothing is answered or acted on before its commit; at most one commit is in flight, and
     the next batch is decided on top of it; when a commit fails, every state that it touched is
-    folded anew from what the store holds.
+    folded anew from what the store holds. A key that another writer's commit took first fails
+    nobody else's command: those of its batch are decided anew.
     """
 
     def __init__(
@@ -113,7 +107,8 @@ class Writer:
         self._inbox: deque[Item] = deque()
         self._arrived = asyncio.Event()
         self.plans = Plans(store, folding or Folding(store), on_aside)
-        self._keys: set[tuple[str, str]] = set()
+        self._once = Once(store)
+        self._again: list[Item] = []
         self._hand: list[Item] = []
         self._flight: tuple[Batch, asyncio.Task[None]] | None = None
         self._landings: dict[str, asyncio.Event] = {}
@@ -149,6 +144,21 @@ class Writer:
             await self._landings.setdefault(plan, asyncio.Event()).wait()
         raise self.lost
 
+    async def reread(self, plan: str) -> None:
+        """Have a plan folded anew if the store holds more of it than this writer knows of.
+
+        Law: nothing that is decided, or about to be, loses the state that it is decided on.
+        """
+        folded = self.plans.folded.get(plan)
+        if folded is None:
+            return
+        known = folded.committed
+        more = await self._store.events(plan, after=known, limit=1)
+        still = self.plans.folded.get(plan) is folded and folded.committed == known
+        idle = folded.state.seq == known and all(one.command.plan != plan for one in self._hand)
+        if more and still and idle:
+            self.plans.forget([plan])
+
     def committed(self, plan: str) -> int:
         """Seq of the last event that the store is known to hold; 0 for a plan not folded here."""
         folded = self.plans.folded.get(plan)
@@ -173,27 +183,20 @@ class Writer:
         return self._enqueue(command, None).future
 
     async def _submit_once(self, command: Command, row: IdempotencyRow) -> Answer:
-        name = (row.scope, row.key)
-        if name in self._keys:
-            message = "a request with this idempotency key is still running"
-            raise TheoryError("ERR_IDEMPOTENCY_IN_FLIGHT", message, {})
-        self._keys.add(name)
+        self._once.take(row)
         try:
-            earlier = await self._store.idempotency(row.scope, row.key)
-            if earlier is None:
+            answer = await self._once.answered(command.plan, row)
+            if answer is None:
                 item = self._enqueue(command, row)
                 # The key stays in use until the command is answered, even if its caller leaves.
-                item.future.add_done_callback(lambda _: self._keys.discard(name))
+                item.future.add_done_callback(lambda _: self._once.free(row))
         except BaseException:
-            self._keys.discard(name)
+            self._once.free(row)
             raise
-        if earlier is None:
+        if answer is None:
             return await asyncio.shield(item.future)
-        self._keys.discard(name)
-        if earlier.body != row.body:
-            message = "this idempotency key was used with another request"
-            raise TheoryError("ERR_IDEMPOTENCY_MISMATCH", message, {})
-        return Answer(command.plan, 0, replayed=earlier.answer)
+        self._once.free(row)
+        return answer
 
     def _enqueue(self, command: Command, row: IdempotencyRow | None) -> Item:
         if self.lost is not None:
@@ -209,7 +212,8 @@ class Writer:
             while self.lost is None:
                 await self._until_work()
                 self.turned = self._clock.monotonic()
-                if self._flight is not None and (self._flight[1].done() or not self._inbox):
+                waiting = self._again or self._inbox
+                if self._flight is not None and (self._flight[1].done() or not waiting):
                     await self._land()
                 else:
                     await self._turn()
@@ -221,7 +225,9 @@ class Writer:
 
     async def _turn(self) -> None:
         """Decide the next batch while the last one commits, and send it on its way after that."""
-        self._hand = [self._inbox.popleft() for _ in range(min(BATCH, len(self._inbox)))]
+        fresh = min(BATCH - len(self._again), len(self._inbox))
+        self._hand = [*self._again, *(self._inbox.popleft() for _ in range(fresh))]
+        self._again = []
         batch = self.step(await self._loaded(self._hand))
         if not await self._land():
             self._forget(batch)
@@ -237,7 +243,7 @@ class Writer:
 
     async def _until_work(self) -> None:
         """Return when a command is there or the commit in flight has ended."""
-        if self._inbox or (self._flight is not None and self._flight[1].done()):
+        if self._again or self._inbox or (self._flight is not None and self._flight[1].done()):
             return
         self._arrived.clear()
         await self._arrived.wait()
@@ -250,7 +256,7 @@ class Writer:
                 if self.plans.held(item.command.plan) is None:
                     await self.load(item.command.plan)
             except TheoryError as error:
-                _fail(item, error)
+                item.fail(error)
             else:
                 ready.append(item)
         return ready
@@ -307,12 +313,18 @@ class Writer:
         batch, commit = self._flight
         if not commit.done():
             await asyncio.wait({commit})
-        self._flight = None
         error = commit.exception()
-        if error is not None:
-            self._failed(batch, error)
-        else:
+        rest = batch.items
+        if isinstance(error, TheoryError) and error.code == TAKEN:
+            rest = await self._once.untaken(batch.items)
+        self._flight = None
+        if error is None:
             self._told(batch)
+        elif len(rest) < len(batch.items):
+            self._again = rest
+            self.plans.forget(batch.shares)
+        else:
+            self._failed(batch, error)
         self._wake(batch.shares)
         if error is not None and not isinstance(error, TheoryError):
             raise error
@@ -332,16 +344,15 @@ class Writer:
         failure = "error." + known.code
         log.error(failure, batch=len(batch.items), reason=known.message)
         for item in batch.items:
-            _fail(item, self.lost or known)
+            item.fail(self.lost or known)
         for plan in batch.shares:
             self._on_doubt(plan)
 
     def _told(self, batch: Batch) -> None:
         for item, answer in batch.answers:
-            if not item.future.done():
-                item.future.set_result(answer)
+            item.answer(answer)
         for item, refusal in batch.refusals:
-            _fail(item, refusal)
+            item.fail(refusal)
         for plan, share in batch.shares.items():
             folded = share.folded
             if share.stored:
@@ -374,12 +385,6 @@ class Writer:
         gone = self.lost or TheoryError("ERR_UNAVAILABLE", "the scheduler is stopping", {})
         self.lost = gone
         self._wake(tuple(self._landings))
-        for item in (*self._hand, *self._inbox):
-            _fail(item, gone)
+        for item in (*self._again, *self._hand, *self._inbox):
+            item.fail(gone)
         self._inbox.clear()
-
-
-def _fail(item: Item, error: TheoryError) -> None:
-    if not item.future.done():
-        item.future.set_exception(error)
-        item.future.exception()  # A caller that left does not make its answer an unhandled error.

@@ -91,8 +91,8 @@ class MemoryTruth:
             raise TheoryError("ERR_CONFLICT", "a batch has two shares of one plan")
         names = [(request.scope, request.key) for request in idempotency]
         if len(set(names)) != len(names) or any(name in self.database.requests for name in names):
-            message = "the database holds other rows than the writer believes"
-            raise TheoryError("ERR_CONFLICT", message)
+            message = "another request with this idempotency key was first"
+            raise TheoryError("ERR_IDEMPOTENCY_IN_FLIGHT", message)
         for append, (tables, balances) in zip(batch, checked, strict=True):
             tables.events.extend(append.events)
             tables.apply(append.changes, balances)

@@ -17,11 +17,19 @@ def unavailable(error: BaseException) -> TheoryError:
 def refused(error: sqlite3.IntegrityError) -> TheoryError:
     """A row that the database would not take.
 
-    `ERR_BUDGET_EXCEEDED` for a balance, `ERR_CONFLICT` for everything else: the rows are not those
-    that the writer believes in.
+    `ERR_BUDGET_EXCEEDED` for a balance, `ERR_IDEMPOTENCY_IN_FLIGHT` for a key that another commit
+    took, `ERR_CONFLICT` for everything else: the rows are not those that the writer believes in.
     """
     if "ck_balance_" in str(error):
         return TheoryError("ERR_BUDGET_EXCEEDED", "budget exceeded: a balance would be negative")
+    if "idempotency.key" in str(error):
+        return taken()
     name = getattr(error, "sqlite_errorname", None) or "constraint"
     message = "the database holds other rows than the writer believes"
     return TheoryError("ERR_CONFLICT", message, {"reason": name})
+
+
+def taken() -> TheoryError:
+    """`ERR_IDEMPOTENCY_IN_FLIGHT`: nothing was written, and the key's first answer can be read."""
+    message = "another request with this idempotency key was first"
+    return TheoryError("ERR_IDEMPOTENCY_IN_FLIGHT", message, {})

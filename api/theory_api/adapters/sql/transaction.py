@@ -22,8 +22,8 @@ Work = Callable[[sqlite3.Connection], None]
 def transact(connection: sqlite3.Connection, work: Work) -> None:
     """Do `work` in a transaction of its own, all or nothing.
 
-    Raises `TheoryError` `ERR_UNAVAILABLE`, `ERR_CONFLICT`, `ERR_BUDGET_EXCEEDED` with nothing
-    written; `DoubtfulError` when that is not certain.
+    Raises `TheoryError` as `refused` and `unavailable` say, with nothing written; `DoubtfulError`
+    when that is not certain.
     """
     try:
         connection.execute(BEGIN)

@@ -201,7 +201,7 @@ async def test_an_answer_is_stored_once(machine: Machine, story: Story) -> None:
     assert await store.idempotency("other", "k") is None
     pause = story.append(ev.PlanPaused(by="local", reason="x"))
     again = store.append([pause], shard="s0", epoch=epoch, idempotency=[request])
-    await refused("ERR_CONFLICT", again)
+    await refused("ERR_IDEMPOTENCY_IN_FLIGHT", again)
     assert await store.events(story.plan) == story.stored[:1]
 
 

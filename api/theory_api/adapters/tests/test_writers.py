@@ -15,6 +15,7 @@ from theory_api.domain import commands as cmd
 from theory_api.domain.state import PlanState
 from theory_api.domain.tests.book import BROKE, CID, PLAN, creation, policy, proposal
 from theory_api.domain.values import SelectorSpec
+from theory_api.ports.truth import IdempotencyRow
 from theory_api.scheduler.answer import Answer
 from theory_api.scheduler.writer import Writer
 from theory_core import TheoryError, canonicalize, execution_id, loads_strict, verify
@@ -23,9 +24,9 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @asynccontextmanager
-async def working(store: Store, epoch: int) -> AsyncIterator[Writer]:
-    """A writer of shard `s0` at work."""
-    writer = Writer(store, SystemClock(), shard="s0", epoch=epoch, on_commit=lambda _commit: None)
+async def working(store: Store, epoch: int, shard: str = "s0") -> AsyncIterator[Writer]:
+    """A writer of a shard at work."""
+    writer = Writer(store, SystemClock(), shard=shard, epoch=epoch, on_commit=lambda _commit: None)
     loop = asyncio.create_task(writer.run())
     try:
         yield writer
@@ -68,8 +69,8 @@ def fail(name: str, used: int | None, attempt: int = 1, outcome: str = "failed")
     )
 
 
-def top_up(amount: int) -> cmd.TopUp:
-    return cmd.TopUp(plan=PLAN, by="me", amount={"usd_micro": amount})
+def top_up(amount: int, plan: str = PLAN) -> cmd.TopUp:
+    return cmd.TopUp(plan=plan, by="me", amount={"usd_micro": amount})
 
 
 def steps(count: int, hold: int = 10) -> tuple[cmd.Proposal, ...]:
@@ -132,6 +133,36 @@ async def test_of_two_owners_in_a_row_the_later_admits_and_the_earlier_writes_no
             await refused("ERR_NOT_WRITER", zombie.submit(admit("t0")))
             assert (await kinds(machine)).count("budget.reserved") == 1
             await sound(machine, held(heir))
+
+
+@pytest.mark.scenario(88)
+async def test_one_key_for_two_plans_of_two_writers_is_one_effect_and_stops_neither(
+    machine: Machine,
+) -> None:
+    """Whoever commits second is told so, and what commits beside it is not disturbed."""
+    store: Store = machine.store()
+    plans = tuple(f"/world/acme/p{place}" for place in range(2))
+    epochs = [await store.claim(f"s{place}", "o1") for place in range(2)]
+    async with (
+        working(store, epochs[0], "s0") as first,
+        working(store, epochs[1], "s1") as second,
+    ):
+        writers = tuple(zip(plans, (first, second), strict=True))
+        for plan, writer in writers:
+            await writer.submit(creation(*steps(1), plan=plan))
+        for turn in range(10):
+            key = [IdempotencyRow("acme/me", f"k{turn}", plan, b'"done"') for plan in plans]
+            asked = [
+                writer.submit(top_up(1, plan), key[place])
+                for place, (plan, writer) in enumerate(writers)
+            ]
+            beside = [writer.submit(top_up(1000, plan)) for plan, writer in writers]
+            told = await asyncio.gather(*asked, *beside, return_exceptions=True)
+            refusals = [answer for answer in told if isinstance(answer, TheoryError)]
+            assert [refusal.code for refusal in refusals] == ["ERR_IDEMPOTENCY_MISMATCH"]
+            assert all(isinstance(answer, Answer) for answer in told[2:])
+        limits = [(await machine.read.balance(plan))[0].limit for plan in plans]
+        assert sum(limit or 0 for limit in limits) == 2 * (100 + 10_000) + 10
 
 
 @pytest.mark.scenario(4)

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
@@ -90,6 +91,8 @@ class Truth(MemoryTruth):
         self.gate.set()
         self.faults: list[tuple[BaseException | None, bool]] = []
         """What the next commits raise, and whether they were carried out all the same."""
+        self.withheld: list[Callable[[], Awaitable[None]]] = []
+        """The commits that were not carried out; each may land yet."""
         self.batches: list[list[tuple[str, int]]] = []
         self.flying = 0
         self.permits = 0
@@ -120,8 +123,11 @@ class Truth(MemoryTruth):
             if not self.permits:
                 self.gate.clear()
             fault, done = self.faults.pop(0) if self.faults else (None, True)
-            if done:
-                await super().append(batch, shard=shard, epoch=epoch, idempotency=idempotency)
+            work = partial(super().append, batch, shard=shard, epoch=epoch, idempotency=idempotency)
+            if not done:
+                self.withheld.append(work)
+            else:
+                await work()
                 self.batches.append([(share.plan, len(share.events)) for share in batch])
             if fault is not None:
                 raise fault

@@ -8,7 +8,7 @@ import pytest
 
 from theory_api.domain.tests.book import creation, proposal
 from theory_api.scheduler.tests.bench import settle
-from theory_api.scheduler.tests.desk import desk, pause, resume, row
+from theory_api.scheduler.tests.desk import desk, pause, resume, row, top_up
 from theory_core import TheoryError
 
 
@@ -66,3 +66,47 @@ async def test_a_refused_request_does_not_use_its_key_up() -> None:
         assert (await here.ask(pause(), row())).events == ("plan.paused",)
         assert (await here.ask(pause(), row(key="other"))).events == ()
         assert (await here.ask(resume(), row(key="other"))).replayed is not None
+
+
+@pytest.mark.scenario(88)
+@pytest.mark.parametrize("body", ["a", "b"])
+async def test_a_key_that_another_writer_took_first_fails_nobody_else(body: str) -> None:
+    async with desk() as here:
+        await here.ask(creation(proposal("a")))
+        here.truth.gate.clear()
+        flying = here.ask(pause())
+        await settle()
+        late, beside = here.ask(top_up(), row()), here.ask(top_up(2))
+        await settle()
+        here.truth.let(1)
+        await flying
+        after = here.ask(resume())
+        await settle()
+        theirs = row(body)
+        here.truth.database.requests[(theirs.scope, theirs.key)] = theirs
+        here.truth.gate.set()
+        assert (await beside).events == ("budget.topped_up",)
+        assert (await after).events == ("plan.resumed",)
+        if body == "a":
+            assert (await late).replayed == theirs.answer
+        else:
+            with pytest.raises(TheoryError) as caught:
+                await late
+            assert caught.value.code == "ERR_IDEMPOTENCY_MISMATCH"
+        kinds = [event.kind for event in await here.events()]
+        assert kinds[-3:] == ["plan.paused", "budget.topped_up", "plan.resumed"]
+        assert here.doubts == []
+        await here.sound()
+
+
+@pytest.mark.scenario(88)
+async def test_a_writer_that_stops_while_it_asks_whose_key_it_is_leaves_nobody_waiting() -> None:
+    async with desk() as here:
+        await here.ask(creation(proposal("a")))
+        here.truth.gate.clear()
+        late, beside = here.ask(top_up(), row()), here.ask(top_up(2))
+        await settle()
+        here.truth.database.requests[("acme/me", "k")] = row("b")
+    for waiting in (late, beside):
+        with pytest.raises(TheoryError):
+            await waiting

@@ -93,6 +93,44 @@ async def test_a_commit_that_was_carried_out_after_all_is_found_in_the_store() -
         await here.sound()
 
 
+async def test_a_commit_that_lands_after_it_was_given_up_is_found_when_the_plan_is_read_again() -> (
+    None
+):
+    async with desk() as here:
+        await here.ask(creation(proposal("a")))
+        here.truth.faults = [(LOST_ANSWER, False)]
+        with pytest.raises(TheoryError):
+            await here.ask(pause())
+        assert (await here.writer.settled(PLAN)).status == "active"
+        await here.writer.reread(PLAN)
+        assert here.writer.state(PLAN) is not None, "nothing is news"
+        await here.truth.withheld[0]()
+        await here.writer.reread(PLAN)
+        assert (await here.writer.settled(PLAN)).status == "paused"
+        assert (await here.ask(resume())).events == ("plan.resumed",)
+        await here.sound()
+
+
+async def test_a_plan_that_is_read_again_keeps_the_state_that_a_commit_rests_on() -> None:
+    async with desk() as here:
+        await here.ask(creation(proposal("a")))
+        await here.writer.settled(PLAN)
+        here.truth.gate.clear()
+        flying = here.ask(pause())
+        await settle()
+        state = here.writer.state(PLAN)
+        assert state is not None
+        rereading = asyncio.create_task(here.writer.reread(PLAN))
+        await settle()
+        assert rereading.done()
+        assert here.writer.state(PLAN) is state
+        here.truth.gate.set()
+        await flying
+        await here.writer.reread(PLAN)
+        assert here.writer.state(PLAN) is state
+        await here.sound()
+
+
 async def test_what_was_decided_on_a_failed_commit_is_decided_again() -> None:
     async with desk() as here:
         await here.ask(creation(proposal("a")))

@@ -6,6 +6,7 @@ from typing import Final
 
 import asyncpg
 
+from theory_api.adapters.sql.faults import taken
 from theory_core import TheoryError
 
 _GONE: Final = ("08", "57P")
@@ -73,8 +74,9 @@ def unavailable(error: BaseException) -> TheoryError:
 def refused(error: BaseException) -> TheoryError:
     """An answer that nothing was done, in the words of the port.
 
-    `ERR_BUDGET_EXCEEDED` for a balance, `ERR_NOT_WRITER` for the fence, `ERR_CONFLICT` for rows
-    that are not those that the writer believes in, `ERR_UNAVAILABLE` for everything else.
+    `ERR_BUDGET_EXCEEDED` for a balance, `ERR_NOT_WRITER` for the fence,
+    `ERR_IDEMPOTENCY_IN_FLIGHT` for a key that another commit took, `ERR_CONFLICT` for rows that are
+    not those that the writer believes in, `ERR_UNAVAILABLE` for everything else.
     """
     state = str(getattr(error, "sqlstate", ""))
     constraint = str(getattr(error, "constraint_name", "") or "")
@@ -83,6 +85,8 @@ def refused(error: BaseException) -> TheoryError:
     if state == "TH003" or constraint.startswith("ck_balance_"):
         message = "budget exceeded: the database refused to move a balance; nothing was written"
         return TheoryError("ERR_BUDGET_EXCEEDED", message)
+    if constraint == "pk_idempotency":
+        return taken()
     if state == "TH002" or state.startswith("23"):
         message = "the database holds other rows than the writer believes"
         return TheoryError("ERR_CONFLICT", message, {"reason": constraint or state})

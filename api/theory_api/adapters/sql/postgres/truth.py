@@ -192,12 +192,15 @@ class PostgresTruth:
         except asyncpg.PostgresError as error:
             if not passing(error):
                 raise
+            first = error
         else:
             return
         async for attempt in stamina.retry_context(
-            on=passing, attempts=_ATTEMPTS - 1, wait_initial=0.02, wait_max=0.5, timeout=None
+            on=passing, attempts=_ATTEMPTS, wait_initial=0.02, wait_max=0.5, timeout=None
         ):
             with attempt:
+                if attempt.num == 1:
+                    raise first  # It was the first attempt: the next one waits, too.
                 self.retried += 1
                 log.warning("storage.retried", shard=shard, times=self.retried)
                 await self._appending.run(work)
