@@ -10,8 +10,6 @@ import asyncio
 import contextlib
 import http.server
 import json
-import os
-import shutil
 import socket
 import subprocess
 import threading
@@ -23,10 +21,10 @@ from typing import Any
 import pytest
 import structlog
 
-from theory_api import settings as configuration
 from theory_api.adapters.process.environment import Environments
 from theory_api.services.views import PlanView
 from theory_api.settings import Settings, assets
+from theory_api.tests.endpoint import listening, told
 from theory_api.tests.engine import connected, image
 from theory_api.wiring import Services, open_engine
 
@@ -96,34 +94,10 @@ def endpoint() -> Iterator[Any]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as served:
-        served.daemon_threads = True
-        thread = threading.Thread(target=served.serve_forever)
-        thread.start()
-        state.url = f"http://127.0.0.1:{served.server_port}"
+    with listening(Handler) as port:
+        state.url = f"http://127.0.0.1:{port}"
         yield state
         state.leave.set()
-        served.shutdown()
-        thread.join()
-
-
-def told(tmp_path: Path, endpoint: Any) -> Settings:  # noqa: ANN401 - the stand-in's state
-    """Settings of a person outside CI, whose registry lists the endpoint."""
-    registry = tmp_path / "registry"
-    shutil.copytree(assets("registry"), registry)
-    policy = registry / "policies" / "default.yaml"
-    listed = f'uri_allow: ["{endpoint.url}"]'
-    policy.write_text(policy.read_text().replace("uri_allow: []", listed))
-    environment = {
-        "THEORY_LOG": "debug",
-        "THEORY_REGISTRY": str(registry),
-        "THEORY_CACHE": os.environ.get("THEORY_CACHE") or str(tmp_path / "cache"),
-        "OPENAI_API_KEY": KEY,
-    }
-    for name in ("THEORY_WHEELS", "DOCKER_HOST"):
-        if name in os.environ:
-            environment[name] = os.environ[name]
-    return configuration.read(environment, home=tmp_path / "home")
 
 
 def document(
@@ -195,7 +169,7 @@ async def test_tokens_stream_and_cost_what_the_pinned_table_says(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """A container has no network: what it asks goes the one way out that its policy lists."""
-    async with opened(told(tmp_path, endpoint)) as services:
+    async with opened(told(tmp_path, endpoint.url, key=KEY, log="debug")) as services:
         view = await finished(services, document(endpoint, adapter=adapter))
         assert view.status == "completed", view.error
         (script,) = [one for one in view.outputs if one.path.endswith("/outputs/script.json")]
@@ -227,7 +201,7 @@ async def test_a_provider_that_fails_is_coded_retried_and_keeps_its_secrets(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     endpoint.manner = "broken"
-    async with opened(told(tmp_path, endpoint)) as services:
+    async with opened(told(tmp_path, endpoint.url, key=KEY, log="debug")) as services:
         view = await finished(services, document(endpoint))
     assert view.status == "failed"
     (step,) = view.transitions
@@ -245,7 +219,7 @@ async def test_mock_reads_no_key_and_asks_nobody(
     endpoint: Any,  # noqa: ANN401 - the stand-in's state
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    async with opened(told(tmp_path, endpoint)) as services:
+    async with opened(told(tmp_path, endpoint.url, key=KEY, log="debug")) as services:
         view = await finished(services, document(endpoint, mode="mock"))
     assert view.status == "completed", view.error
     assert endpoint.asked == []
@@ -280,7 +254,7 @@ async def call(
     **params: str,
 ) -> tuple[str, dict[str, str]]:
     """How the provider fails when it is called in the environment that mode real makes."""
-    settings = told(tmp_path, endpoint)
+    settings = told(tmp_path, endpoint.url, key=KEY, log="debug")
     folder = settings.processors / "llm" / "litellm" / "1"
     environments = Environments(settings.cache / "environments", settings.wheels)
     python = await environments.python_for(folder, "real", lambda _text: None)

@@ -1,7 +1,7 @@
 """The same run behind every transport: on disk and in the ledger the same, but for what may differ.
 
 Each transport has an engine of its own, as `theory` has it, and in the pinned lane the same image:
-a container is held against the cloud with nothing left out.
+a container is held against the cloud with nothing left out. Slow: a hundred runs, one by one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from theory_api.tests.kept import AROUND, Event, Ground, Kept, ground, keep
 from theory_api.tests.transports import short_folder
 from theory_core import canonicalize, loads_strict, verify
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 Params = Mapping[str, Any]
 Keeping = Callable[[str], dict[str, Kept]]

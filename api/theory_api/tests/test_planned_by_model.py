@@ -11,9 +11,6 @@ from __future__ import annotations
 import asyncio
 import http.server
 import json
-import os
-import shutil
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,11 +19,10 @@ from typing import Any
 import pytest
 import structlog
 
-from theory_api import settings as configuration
 from theory_api.domain.documents import parse_document
 from theory_api.services.plans import Attachment
 from theory_api.services.views import PlanView
-from theory_api.settings import Settings, assets
+from theory_api.tests.endpoint import listening, told
 from theory_api.wiring import open_engine
 from theory_core import canonicalize, digest, loads_strict
 
@@ -117,32 +113,9 @@ def endpoint() -> Iterator[Any]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as served:
-        served.daemon_threads = True
-        thread = threading.Thread(target=served.serve_forever, args=(0.05,))
-        thread.start()
-        state.url = f"http://127.0.0.1:{served.server_port}/v1"
+    with listening(Handler) as port:
+        state.url = f"http://127.0.0.1:{port}/v1"
         yield state
-        served.shutdown()
-        thread.join()
-
-
-def told(tmp_path: Path, endpoint: Any) -> Settings:
-    """Settings of a person outside CI, whose registry lists the endpoint."""
-    registry = tmp_path / "registry"
-    shutil.copytree(assets("registry"), registry)
-    policy = registry / "policies" / "default.yaml"
-    listed = f'uri_allow: ["{endpoint.url.removesuffix("/v1")}"]'
-    policy.write_text(policy.read_text().replace("uri_allow: []", listed))
-    environment = {
-        "THEORY_LOG": "error",
-        "THEORY_REGISTRY": str(registry),
-        "THEORY_CACHE": os.environ.get("THEORY_CACHE") or str(tmp_path / "cache"),
-        "OPENAI_API_KEY": KEY,
-    }
-    if "THEORY_WHEELS" in os.environ:
-        environment["THEORY_WHEELS"] = os.environ["THEORY_WHEELS"]
-    return configuration.read(environment, home=tmp_path / "home")
 
 
 async def carried_out(
@@ -159,7 +132,9 @@ async def carried_out(
         document["transitions"]["film"] = film
         think["depends_on"] = ["film"]
     try:
-        async with open_engine(told(tmp_path, endpoint)) as services:
+        async with open_engine(
+            told(tmp_path, endpoint.url.removesuffix("/v1"), key=KEY)
+        ) as services:
             applied = await services.plans.apply(
                 document, tenant="local", by="test", attachments=attachments
             )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
 import socket
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 from theory_core import TheoryError
 from theory_runtime import pinned
 from theory_runtime.egress import Spot, connection, is_public, locate
+from theory_runtime.tests.echoing import echoing
 
 
 def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
@@ -103,23 +102,8 @@ def test_a_host_that_is_nowhere_is_the_providers_failure(monkeypatch: pytest.Mon
 
 @pytest.fixture
 def server() -> Iterator[int]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = self.headers["Host"].encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as served:
-        thread = threading.Thread(target=served.serve_forever)
-        thread.start()
-        yield served.server_port
-        served.shutdown()
-        thread.join()
+    with echoing() as port:
+        yield port
 
 
 def test_the_connection_goes_to_the_address_and_names_the_host(

@@ -8,7 +8,6 @@ import http.client
 import http.server
 import socket
 import tempfile
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -22,33 +21,16 @@ from theory_core import TheoryError
 from theory_runtime import pinned
 from theory_runtime.egress import connection, locate
 from theory_runtime.outlet import SOCKET, environment, outlet
+from theory_runtime.tests.echoing import echoing
 
 LEADS = "leads.example"
 """The one name that the stand-in for the control plane's proxy knows."""
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers with the host that it was asked for."""
-
-    def do_GET(self) -> None:
-        body = self.headers["Host"].encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def server() -> Iterator[int]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as served:
-        thread = threading.Thread(target=served.serve_forever, args=(0.05,))
-        thread.start()
-        yield served.server_port
-        served.shutdown()
-        thread.join()
+    with echoing() as port:
+        yield port
 
 
 class Proxy:

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from theory_api.adapters.modal import endpoints
+from theory_api.adapters.run_v1 import client
 from theory_api.adapters.run_v1.calling import coded
 from theory_api.adapters.run_v1.marks import Marks
 from theory_api.ports.adapter import Standing
@@ -141,9 +142,11 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 async def test_a_container_that_dies_is_an_orphan_until_somebody_confirms_its_end(
-    desk: Desk,
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert desk.cloud is not None
+    monkeypatch.setattr(client, "REATTACH_S", (0.1,))
+    desk.adapter._pace = replace(PACE, confirm_s=2)  # type: ignore[attr-defined]
     running = asyncio.create_task(desk.run({"do": "sleep"}))
     await desk.heard("Event")
     idents = list(desk.cloud.containers)
