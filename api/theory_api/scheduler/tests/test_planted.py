@@ -46,11 +46,16 @@ def test_there_are_enough_bugs_to_be_found() -> None:
     assert all(patch.read_text(encoding="utf-8").startswith("Planted: ") for patch in PATCHES)
 
 
+def documented() -> dict[str, int]:
+    """Patch -> the first seed that found it when the page was written."""
+    table = TOLD.read_text(encoding="utf-8").partition("| planted | seed |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| ([a-z ]+) \| (\d+) \|$", table, flags=re.MULTILINE)
+    return {name.replace(" ", "-"): int(seed) for name, seed in rows}
+
+
 def test_the_documented_bugs_are_those_that_are_planted() -> None:
+    assert list(documented()) == [patch.stem for patch in PATCHES]
     text = TOLD.read_text(encoding="utf-8")
-    table = text.partition("| planted | seed |")[2].partition("\n\n")[0]
-    rows = re.findall(r"^\| ([a-z ]+) \| \d+ \|$", table, flags=re.MULTILINE)
-    assert rows == [patch.stem.replace("-", " ") for patch in PATCHES]
     assert f"{len(PATCHES)} of {len(PATCHES)} are found" in text
 
 
@@ -66,18 +71,26 @@ def test_a_planted_bug_is_found(
     patch: Path, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     room = planted(patch, tmp_path)
+    # The documented seed says most quickly that it is found; what is drawn may have changed since.
+    known = documented()[patch.stem]
+    found = findings(room, tmp_path, known, known) or findings(room, tmp_path, 0, SEEDS - 1)
+    record_property("found", found)
+    assert found
+
+
+def findings(room: Path, folder: Path, first: int, last: int) -> list[str]:
+    """The causes for which a simulated life ended, up to the first seed that has one."""
     paths = [str(room), *filter(None, [os.environ.get("PYTHONPATH")])]
     command = [sys.executable, "-m", "theory_api.scheduler.tests.simulator", "--first"]
     done = subprocess.run(
-        [*command, "--seeds", f"0..{SEEDS - 1}", "--jobs", "1"],
+        [*command, "--seeds", f"{first}..{last}", "--jobs", "1"],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
     causes = re.findall(r"^\d+: (.+)$", done.stdout, flags=re.MULTILINE)
     found = [cause for cause in causes if not cause.startswith(NOT_FOUND)]
-    record_property("found", found)
-    assert done.returncode == 1, done.stderr[-2000:]
-    assert found, done.stdout[-2000:]
+    assert done.returncode == (1 if causes else 0), done.stderr[-2000:]
+    return found
